@@ -1,0 +1,1 @@
+"""The SDK: what a regional gateway needs to send generation requests home."""

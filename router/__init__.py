@@ -1,0 +1,1 @@
+"""The control plane: one router per region decides where each request runs."""
