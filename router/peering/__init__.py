@@ -1,0 +1,1 @@
+"""Other regions: their snapshots, and asking their routers for slots."""

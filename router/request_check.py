@@ -1,0 +1,103 @@
+"""Is this a request at all? Checks that cost microseconds, before anything is placed.
+
+The photo is looked at, not decoded: format, dimensions and whether its last bytes are there. Decoding an untrusted image is
+the worker's business, behind its own bounds.
+"""
+
+import io
+import math
+import re
+import warnings
+
+from PIL import Image, UnidentifiedImageError
+
+from homeward.v1 import generation_pb2
+from router.policy.vocabulary import Outcome
+from router.status import RequestError, invalid
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+RESERVATION_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+MOTION_NAME = re.compile(r"[a-z0-9-]{0,32}")
+TIMEOUT_S_MAX = 600
+EXCLUDED_WORKERS_MAX = 64
+PHOTO_BYTES_MAX = 12 * 1024 * 1024
+PHOTO_PIXELS_MAX = 16_800_000
+PHOTO_FORMATS = ("PNG", "JPEG", "WEBP")
+_SEND = "send one PNG, JPEG or WebP image"
+
+
+def check_deadline(time_left_s: float | None) -> float:
+    """The request's time in seconds. Raises `RequestError` when the deadline is missing, past or absurd."""
+    if time_left_s is None or math.isinf(time_left_s):
+        raise invalid("deadline", f"is missing: set a gRPC deadline of at most {TIMEOUT_S_MAX} s")
+    if time_left_s <= 0:
+        raise RequestError(Outcome.DEADLINE_EXCEEDED, "the deadline has already passed")
+    if time_left_s > TIMEOUT_S_MAX + 1:
+        raise invalid("deadline", f"is {time_left_s:.0f} s away: at most {TIMEOUT_S_MAX} s are allowed")
+    return time_left_s
+
+
+def check_request(request: generation_pb2.GenerateRequest, home_region: str, known: tuple[str, ...]) -> None:
+    """Raise `RequestError` naming the first field that is wrong."""
+    if not REQUEST_ID.fullmatch(request.request_id):
+        raise invalid("request_id", "must be 8 to 64 characters of A-Z a-z 0-9 . _ -")
+    if not MODEL_NAME.fullmatch(request.model):
+        raise invalid("model", "must be the name of a model, for example 'animate'")
+    if request.home_region and request.home_region != home_region:
+        if request.home_region in known:
+            there = f"is {request.home_region!r}, but this router serves {home_region!r}"
+            raise invalid("home_region", f"{there}: call that region's router")
+        raise invalid("home_region", f"{request.home_region!r} is unknown; the fleet has {', '.join(known)}")
+    if request.WhichOneof("parameters") == "animate":
+        _check_animate(request.animate)
+    check_photo(request.photo)
+
+
+def _check_animate(animate: generation_pb2.AnimateParameters) -> None:
+    if not MOTION_NAME.fullmatch(animate.motion):
+        raise invalid("animate.motion", "must be the name of a motion, for example 'sway', or empty for 'auto'")
+    if animate.HasField("strength") and not 0.0 <= animate.strength <= 2.0:
+        raise invalid("animate.strength", f"must be from 0 to 2, not {animate.strength:g}")
+    if not -360.0 <= animate.direction_degrees <= 360.0:
+        raise invalid("animate.direction_degrees", f"must be from -360 to 360, not {animate.direction_degrees:g}")
+
+
+def check_photo(photo: bytes) -> None:
+    """Raise `RequestError` unless the bytes look like one whole image of an allowed format and size."""
+    if not photo:
+        raise invalid("photo", f"is empty: {_SEND}")
+    if len(photo) > PHOTO_BYTES_MAX:
+        raise invalid("photo", f"is {len(photo) / 2**20:.1f} MiB: at most {PHOTO_BYTES_MAX // 2**20} MiB are allowed")
+    try:
+        with warnings.catch_warnings():
+            # Pillow's own limit only warns, and its bound is not ours; dimensions are checked below.
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(photo), formats=PHOTO_FORMATS) as image:
+                width, height, form = image.width, image.height, image.format
+                # Phones write JPEGs with a preview behind the photo (MPO); the first image is the photo.
+                frames = 1 if form == "MPO" else getattr(image, "n_frames", 1)
+    except UnidentifiedImageError:
+        kind = "an animated or still GIF" if photo[:6] in (b"GIF87a", b"GIF89a") else "not an image that is accepted"
+        raise invalid("photo", f"is {kind}: {_SEND}") from None
+    except Image.DecompressionBombError:
+        raise invalid("photo", f"has too many pixels: at most {PHOTO_PIXELS_MAX / 1e6:.1f} megapixels are allowed") from None
+    except (OSError, SyntaxError, ValueError, EOFError):
+        raise invalid("photo", f"is damaged: {_SEND}") from None
+    if width * height > PHOTO_PIXELS_MAX:
+        limit = f"at most {PHOTO_PIXELS_MAX / 1e6:.1f} megapixels are allowed"
+        raise invalid("photo", f"is {width} × {height} pixels: {limit}")
+    if frames != 1:
+        raise invalid("photo", f"has {frames} frames: {_SEND} without animation")
+    if not _whole(photo, form or ""):
+        raise invalid("photo", "is truncated: its end is missing; send the whole file")
+
+
+def _whole(photo: bytes, form: str) -> bool:
+    """Whether the end of the image is there. Cheap, and enough for uploads that broke off."""
+    if form == "PNG":
+        return b"IEND" in photo[-4096:]
+    if form in ("JPEG", "MPO"):
+        # Cameras append data after the end marker, so it is looked for, not expected in the last two bytes.
+        return photo.rfind(b"\xff\xd9") > photo.rfind(b"\xff\xda")
+    return len(photo) >= 8 + int.from_bytes(photo[4:8], "little")

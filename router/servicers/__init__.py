@@ -1,0 +1,1 @@
+"""The gRPC services that a router serves to gateways, workers and operators."""
