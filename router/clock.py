@@ -1,6 +1,7 @@
 """The driver's clock, so that tests and the simulator's comparison can run it in virtual time."""
 
 import asyncio
+import time
 from typing import Protocol
 
 
@@ -17,10 +18,10 @@ class Clock(Protocol):
 
 
 class LoopClock:
-    """The running event loop's monotonic clock."""
+    """The monotonic clock that the event loop follows. (uvloop's own `time()` moves in whole milliseconds.)"""
 
     def now_us(self) -> int:
-        return int(asyncio.get_running_loop().time() * 1_000_000)
+        return time.monotonic_ns() // 1000
 
     async def sleep_until(self, at_us: int) -> None:
         await asyncio.sleep(max(0, at_us - self.now_us()) / 1_000_000)

@@ -26,7 +26,7 @@ from router.policy.draws import draw, request_key
 from router.policy.parameters import Parameters
 from router.policy.state import Command, Event, State, arrival
 from router.policy.step import step
-from router.policy.vocabulary import CommandKind, EventKind, Failure, Outcome, Reason
+from router.policy.vocabulary import CommandKind, EventKind, Failure, Outcome, Reason, Refusal
 from router.status import Violation
 
 _log = logging.getLogger(__name__)
@@ -217,7 +217,7 @@ class RequestLife:
             allowed = await self._around.withdraw_retry(self._around.parameters)
         except LedgerUnavailable:
             # Nobody can say that there is a token: a dead ledger must not turn into free retries.
-            allowed = False
+            return Event(EventKind.BUDGET_DENIED.value, refusal=Refusal.LEDGER_DOWN.value)
         return Event((EventKind.BUDGET_GRANTED if allowed else EventKind.BUDGET_DENIED).value)
 
     async def _wait(self, command: Command) -> Event:

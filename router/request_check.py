@@ -1,17 +1,14 @@
 """Is this a request at all? Checks that cost microseconds, before anything is placed.
 
-The photo is looked at, not decoded: format, dimensions and whether its last bytes are there. Decoding an untrusted image is
-the worker's business, behind its own bounds.
+The photo is looked at, not decoded: format, dimensions and whether its last bytes are there (`photo_header.py`). Decoding an
+untrusted image is the worker's business, behind its own bounds.
 """
 
-import io
 import math
 import re
-import warnings
-
-from PIL import Image, UnidentifiedImageError
 
 from homeward.v1 import generation_pb2
+from router.photo_header import Damaged, read_header
 from router.policy.vocabulary import Outcome
 from router.status import RequestError, invalid
 
@@ -23,7 +20,6 @@ TIMEOUT_S_MAX = 600
 EXCLUDED_WORKERS_MAX = 64
 PHOTO_BYTES_MAX = 12 * 1024 * 1024
 PHOTO_PIXELS_MAX = 16_800_000
-PHOTO_FORMATS = ("PNG", "JPEG", "WEBP")
 _SEND = "send one PNG, JPEG or WebP image"
 
 
@@ -70,34 +66,20 @@ def check_photo(photo: bytes) -> None:
     if len(photo) > PHOTO_BYTES_MAX:
         raise invalid("photo", f"is {len(photo) / 2**20:.1f} MiB: at most {PHOTO_BYTES_MAX // 2**20} MiB are allowed")
     try:
-        with warnings.catch_warnings():
-            # Pillow's own limit only warns, and its bound is not ours; dimensions are checked below.
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(photo), formats=PHOTO_FORMATS) as image:
-                width, height, form = image.width, image.height, image.format
-                # Phones write JPEGs with a preview behind the photo (MPO); the first image is the photo.
-                frames = 1 if form == "MPO" else getattr(image, "n_frames", 1)
-    except UnidentifiedImageError:
-        kind = "an animated or still GIF" if photo[:6] in (b"GIF87a", b"GIF89a") else "not an image that is accepted"
-        raise invalid("photo", f"is {kind}: {_SEND}") from None
-    except Image.DecompressionBombError:
-        raise invalid("photo", f"has too many pixels: at most {PHOTO_PIXELS_MAX / 1e6:.1f} megapixels are allowed") from None
-    except (OSError, SyntaxError, ValueError, EOFError):
+        header = read_header(photo)
+    except Damaged:
         raise invalid("photo", f"is damaged: {_SEND}") from None
+    if header is None:
+        kind = "an animated or still GIF" if photo[:6] in (b"GIF87a", b"GIF89a") else "not an image that is accepted"
+        raise invalid("photo", f"is {kind}: {_SEND}")
+    width, height = header.width, header.height
     if width * height > PHOTO_PIXELS_MAX:
         limit = f"at most {PHOTO_PIXELS_MAX / 1e6:.1f} megapixels are allowed"
         raise invalid("photo", f"is {width} × {height} pixels: {limit}")
-    if frames != 1:
-        raise invalid("photo", f"has {frames} frames: {_SEND} without animation")
-    if not _whole(photo, form or ""):
+    # Phones write JPEGs with a preview or a film behind the photo; the first picture is the photo and counts as one frame.
+    if header.frames != 1:
+        raise invalid("photo", f"has {header.frames} frames: {_SEND} without animation")
+    if not header.whole:
         raise invalid("photo", "is truncated: its end is missing; send the whole file")
-
-
-def _whole(photo: bytes, form: str) -> bool:
-    """Whether the end of the image is there. Cheap, and enough for uploads that broke off."""
-    if form == "PNG":
-        return b"IEND" in photo[-4096:]
-    if form in ("JPEG", "MPO"):
-        # Cameras append data after the end marker, so it is looked for, not expected in the last two bytes.
-        return photo.rfind(b"\xff\xd9") > photo.rfind(b"\xff\xda")
-    return len(photo) >= 8 + int.from_bytes(photo[4:8], "little")
+    if width == 0 or height == 0:
+        raise invalid("photo", f"is damaged: {_SEND}")

@@ -25,7 +25,7 @@ local now, epoch, fence, held_until, rebuilt
 
 local function arg(n) return ARGV[6 + n] end
 
-local function digits(number) return string.format('%.0f', number) end
+local function digits(number) return string.format('%.0f', number + 0) end -- + 0: it would write -0 with its sign
 
 local function new_memory(raw)
   now = raw

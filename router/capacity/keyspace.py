@@ -4,14 +4,14 @@ Rules
 -----
 * Every key starts with `homeward:{region}:`. The braces are a Redis Cluster hash tag, so one region lives in one slot and one
   script may touch all of it. A region name therefore holds no brace.
-* A script gets one key, the region's `meta`: it is what a cluster routes the call by. All other names are derived from it
-  inside the script, in the same slot by construction. (Scripts without a shebang may do so in Redis Cluster; with a proxy
+* A script gets one key, the region's `meta`: it is what a cluster routes the call by. It knows the prefixes of all other names
+  and completes them with the names in its arguments, in the same slot by construction. (Scripts without a shebang may do so in Redis Cluster; with a proxy
   that insists on declared keys they would not work.)
 * A name that comes from outside (worker, model, reservation, request) stands last in its key and each kind of key has its
   own prefix, so that no name, however odd, can reach another key.
 * Instants are microseconds of the ledger's clock (`act.lua`), durations microseconds, both as decimal digits.
 
-`lua_names()` gives the scripts the same names, so this file is the only place where they are written down.
+`lua_names` gives the scripts the same names, so this file is the only place where they are written down.
 
 Theory: what is free and what is busy
 -------------------------------------
@@ -85,12 +85,18 @@ def meta_key(region: str) -> str:
     return region_prefix(region) + Key.META.value
 
 
-def lua_names() -> str:
-    """Lua that defines a local for every key: a whole name, or the prefix of a family."""
-    prefix_length = len(Key.META.value)
-    lines = [f"local PREFIX = string.sub(KEYS[1], 1, -{prefix_length + 1})"]
-    lines += [f"local {key.name} = PREFIX .. '{key.value}'" for key in Key]
-    return "\n".join(lines) + "\n"
+def lua_names(region: str) -> str:
+    """Lua that defines a local for every key of the region: a whole name, or the prefix of a family.
+
+    Literals, so that no act has to join strings for it (3 µs); every region has scripts of its own in the server.
+    """
+    prefix = region_prefix(region)
+    return "".join(f"local {key.name} = {_lua_string(prefix + key.value)}\n" for key in Key)
+
+
+def _lua_string(text: str) -> str:
+    plain = {byte for byte in range(128) if chr(byte).isalnum()} | set(b"-_:{}")
+    return '"' + "".join(chr(byte) if byte in plain else f"\\{byte:03d}" for byte in text.encode()) + '"'
 
 
 def pool_name(models: frozenset[str]) -> str:

@@ -40,13 +40,23 @@ for _, name in ipairs(redis.call('SMEMBERS', MODEL .. model)) do
   if known[2] then groups[#groups + 1] = {name = name, pool = pool, offer = known[2]} end
 end
 
-local function granted(reservation, pool)
-  local held = redis.call('HMGET', RESERVATION .. reservation, 'worker', 'variant', 'digest', 'service_us', 'epoch', 'fence')
+local function pool_of(group)
+  local pool, found = {slots = 0, busy = 0}, redis.call('HGET', GROUP .. group, 'pool')
+  for _, name in ipairs(redis.call('SMEMBERS', GROUPS)) do
+    if redis.call('HGET', GROUP .. name, 'pool') == found then
+      local busy = redis.call('ZCARD', BUSY .. name)
+      pool.busy, pool.slots = pool.busy + busy, pool.slots + busy + redis.call('ZCARD', FREE .. name)
+    end
+  end
+  return pool
+end
+
+local function granted_before(expiry)
+  local held = redis.call('HMGET', RESERVATION .. id, 'worker', 'variant', 'digest', 'service_us', 'epoch', 'fence')
   local worker = redis.call('HMGET', WORKER .. held[1], 'incarnation', 'address', 'group')
-  pool = pool or pools[redis.call('HGET', GROUP .. worker[3], 'pool')] or {slots = 0, busy = 0}
-  local expires_in = tonumber(redis.call('ZSCORE', EXPIRIES, reservation)) - now
+  local pool = pool_of(worker[3])
   return {epoch, fence, 'GRANTED', held[1], worker[1], worker[2], held[2], held[3], tonumber(held[4]), tonumber(held[5]),
-    tonumber(held[6]), pool.slots, pool.busy, expires_in}
+    tonumber(held[6]), pool.slots, pool.busy, expiry - now}
 end
 
 local function refused(reason, eta_us) return {epoch, fence, reason, eta_us, all_slots, all_busy} end
@@ -117,7 +127,8 @@ end
 local function claim(group, member)
   local slot, worker = string.sub(member, 1, 4), string.sub(member, 6)
   local offer = redis.call('HMGET', GROUP .. group.name, 'variant:' .. group.offer, 'digest:' .. group.offer)
-  local service_us = tonumber(redis.call('HGET', WORKER .. worker, 'service_us:' .. group.offer))
+  local known = redis.call('HMGET', WORKER .. worker, 'incarnation', 'address', 'service_us:' .. group.offer)
+  local service_us = tonumber(known[3])
   local ends = digits(now + service_us)
   fence = redis.call('HINCRBY', META, 'fence', 1)
   redis.call('HSET', RESERVATION .. id, 'worker', worker, 'request', arg(2), 'variant', offer[1], 'digest', offer[2],
@@ -126,18 +137,16 @@ local function claim(group, member)
   redis.call('ZADD', EXPIRIES, digits(now + RESERVATION_US), id)
   redis.call('ZREM', FREE .. group.name, member)
   redis.call('ZADD', BUSY .. group.name, ends, id)
-  group.pool.busy = group.pool.busy + 1
+  return {epoch, fence, 'GRANTED', worker, known[1], known[2], offer[1], offer[2], service_us, epoch, fence,
+    group.pool.slots, group.pool.busy + 1, RESERVATION_US}
 end
 
 local expiry = redis.call('ZSCORE', EXPIRIES, id)
-if expiry and tonumber(expiry) > now then return granted(id) end
+if expiry and tonumber(expiry) > now then return granted_before(tonumber(expiry)) end
 if expiry then drop_reservation(id) end
 if now < held_until then return refused('REBUILDING', held_until - now) end
 local best, kept, crowded = select_slot()
-if best then
-  claim(best.group, best.member)
-  return granted(id, best.group.pool)
-end
+if best then return claim(best.group, best.member) end
 if eligible_workers() == 0 then return refused('NO_WORKER', 0) end
 if crowded then return refused('FULL', CROWDED_ETA_US) end
 return refused(kept and 'NOT_OFFERED' or 'FULL', next_free_eta())

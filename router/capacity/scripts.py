@@ -25,7 +25,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from router.capacity.keyspace import lua_names
+from router.capacity.keyspace import lua_names, meta_key
 from router.capacity.ledger import LedgerUnavailable
 
 CONNECTIONS_MAX = 64
@@ -63,9 +63,9 @@ def source(name: str) -> str:
     return Path(__file__).with_name(f"{name}.lua").read_text(encoding="utf-8")
 
 
-def script_text(act: str, clock: str) -> str:
-    """Text of an act that learns the time from the Lua in `clock`."""
-    return "\n".join([lua_names(), clock, source("act"), *(source(part) for part in PARTS[act]), source(act)])
+def script_text(act: str, region: str, clock: str) -> str:
+    """Text of an act on a region that learns the time from the Lua in `clock`."""
+    return "\n".join([lua_names(region), clock, source("act"), *(source(part) for part in PARTS[act]), source(act)])
 
 
 def is_store_error(error: RedisError) -> bool:
@@ -77,12 +77,13 @@ def is_store_error(error: RedisError) -> bool:
 
 
 class Scripts:
-    """Runs acts on one server. Not tied to an event loop before the first act."""
+    """Runs acts on one region's ledger. Not tied to an event loop before the first act."""
 
-    def __init__(self, url: str, clock: str, call_timeout_us: int) -> None:
-        """Does not connect. Raises ValueError for a URL that is none."""
+    def __init__(self, url: str, region: str, clock: str, call_timeout_us: int) -> None:
+        """Does not connect. Raises ValueError for a URL that is none, or a region name that holds braces."""
         self._timeout_s = call_timeout_us / 1e6
-        self._texts = {act: script_text(act, clock) for act in PARTS}
+        self._key = meta_key(region)
+        self._texts = {act: script_text(act, region, clock) for act in PARTS}
         self._digests = {act: hashlib.sha1(text.encode()).hexdigest() for act, text in self._texts.items()}
         pool = BlockingConnectionPool.from_url(
             url,
@@ -97,15 +98,15 @@ class Scripts:
         # The client's annotations join its synchronous and its asynchronous face, some are missing: typed at `_command`.
         self._client: Any = Redis.from_pool(pool)
 
-    async def run(self, act: str, key: str, *arguments: Argument) -> Reply:
+    async def run(self, act: str, *arguments: Argument) -> Reply:
         """One act. Raises `LedgerUnavailable`; anything else is a bug in a script."""
         try:
             async with asyncio.timeout(self._timeout_s):
                 try:
-                    reply = await self._command("EVALSHA", self._digests[act], 1, key, *arguments)
+                    reply = await self._command("EVALSHA", self._digests[act], 1, self._key, *arguments)
                 except NoScriptError:
                     await self._command("SCRIPT LOAD", self._texts[act])
-                    reply = await self._command("EVALSHA", self._digests[act], 1, key, *arguments)
+                    reply = await self._command("EVALSHA", self._digests[act], 1, self._key, *arguments)
         except TimeoutError as error:
             raise LedgerUnavailable(f"{act}: no answer from the store within {self._timeout_s:g} s") from error
         except (RedisError, OSError) as error:

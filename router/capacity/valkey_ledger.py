@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable
 from typing import ClassVar
 
-from router.capacity.keyspace import group_name, meta_key, pool_name
+from router.capacity.keyspace import group_name, pool_name
 from router.capacity.ledger import (
     RETRY_BUDGET_TOKENS_MAX,
     RETRY_BUDGET_WINDOW_S,
@@ -48,11 +48,10 @@ class ValkeyLedger(SlotLedger):
     def __init__(self, url: str, region: str, timings: LedgerTimings | None = None) -> None:
         """`url`: redis://, rediss:// or unix://. Does not connect. Raises ValueError for a region name that holds braces."""
         timings = timings or LedgerTimings()
-        self._key = meta_key(region)
         self._durations = (timings.lease_us, timings.reservation_us, timings.rebuild_us, timings.request_us)
         self._epoch_seen = 0
         self._fence_seen = 0
-        self._scripts = Scripts(url, self.clock_source, timings.call_timeout_us)
+        self._scripts = Scripts(url, region, self.clock_source, timings.call_timeout_us)
 
     async def open(self) -> int:
         """Check the store's settings, start or join the epoch; return it."""
@@ -187,7 +186,7 @@ class ValkeyLedger(SlotLedger):
 
     async def _act(self, act: str, *arguments: Argument) -> Reply:
         epoch, fence, *answer = await self._scripts.run(
-            act, self._key, *self._durations, self._epoch_seen, self._fence_seen, *arguments
+            act, *self._durations, self._epoch_seen, self._fence_seen, *arguments
         )
         # Replies may overtake one another between connections.
         self._epoch_seen = max(self._epoch_seen, epoch)

@@ -19,6 +19,8 @@ ASKS_WAITING_MAX = 64
 ANSWER_S = 2.0
 """A router answers in milliseconds; one that takes this long on top of the distance counts as unreachable."""
 
+ETA_MS_MAX = 3_600_000
+"""What a peer says beyond this is not believed to the letter."""
 _KNOWN_REFUSALS = frozenset(int(refusal) for refusal in Refusal)
 
 
@@ -71,7 +73,8 @@ class PeerRegion:
             refused = answer.refused
             # A newer router may know more reasons than we do.
             reason = Refusal(int(refused.reason)) if int(refused.reason) in _KNOWN_REFUSALS else Refusal.FULL
-            return NotGranted(reason, max(0, refused.eta_ms) * 1000, max(0, refused.slots), max(0, refused.busy))
+            eta_ms = min(max(0, refused.eta_ms), ETA_MS_MAX)
+            return NotGranted(reason, eta_ms * 1000, max(0, refused.slots), max(0, refused.busy))
         granted = answer.granted
         return Granted(
             reservation_id=ask.reservation_id,

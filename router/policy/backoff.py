@@ -10,15 +10,18 @@ instead of all at once for the first one.
 from router.policy.jit import shared
 from router.policy.parameters import Parameters
 
-_DOUBLINGS_MAX = 30
-"""2^30 times the base is beyond every cap (a day); more would overflow the int64 of the compiled policy."""
+_DOUBLINGS_MAX = 62
+"""Shifting an int64 further says nothing; by then every base of at least a microsecond is beyond every cap."""
 
 
 @shared
 def window_us(attempt: int, parameters: Parameters) -> int:
     """Backoff window after the refused round `attempt` (from 1), in microseconds."""
     doublings = min(max(attempt - 1, 0), _DOUBLINGS_MAX)
-    return min(parameters.backoff_cap_us, parameters.backoff_base_us << doublings)
+    # The cap is halved instead of the base doubled: the doubled base could overflow the compiled policy's int64.
+    if parameters.backoff_base_us > parameters.backoff_cap_us >> doublings:
+        return parameters.backoff_cap_us
+    return parameters.backoff_base_us << doublings
 
 
 @shared

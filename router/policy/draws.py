@@ -39,10 +39,15 @@ def draw(seed: int, key: int, attempt: int, purpose: int) -> float:
 
     `key` is `request_key` of the request, `attempt` its placement round, `purpose` the kind of the event being decided.
     """
-    lane = mix32(seed ^ 0x2545F491)
-    lane = mix32(lane ^ (seed >> 32))
-    lane = mix32(lane ^ key)
-    lane = mix32(lane ^ (key >> 32))
-    lane = mix32(lane ^ (attempt * 0x9E37 + purpose))
-    low = mix32(lane ^ 0x5BD1E995)
-    return ((lane << 21) | (low >> 11)) / 9007199254740992.0
+    high = mix32(seed ^ 0x2545F491)
+    high = mix32(high ^ (seed >> 32))
+    high = mix32(high ^ key)
+    high = mix32(high ^ (key >> 32))
+    high = mix32(high ^ (attempt * 0x9E37 + purpose))
+    # A second lane over the same input in another order: two inputs that meet in one lane part in the other.
+    low = mix32((attempt * 0x85EB + purpose) ^ 0x5BD1E995)
+    low = mix32(low ^ (key >> 32))
+    low = mix32(low ^ key)
+    low = mix32(low ^ (seed >> 32))
+    low = mix32(low ^ seed)
+    return ((high << 21) | (low >> 11)) / 9007199254740992.0

@@ -5,7 +5,6 @@ microseconds. Building `Parameters` validates: an unknown key is an error that n
 """
 
 import difflib
-import math
 import tomllib
 from collections.abc import Mapping
 from functools import cache
@@ -52,7 +51,7 @@ class Parameters(NamedTuple):
 
 
 def _number(name: str, value: object, low: float, high: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or not low <= value <= high:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise ParameterError(f"{name} must be a number from {low:g} to {high:g}, not {value!r}")
     return float(value)
 

@@ -47,11 +47,9 @@ def next_region(tried: int, asked: int, home_load: float, parameters: Parameters
 
 
 @shared
-def someone_serves(parameters: Parameters, view: View) -> bool:
-    """Whether any region, home included, is known to serve the model, in a ring that can ever open."""
+def another_serves(parameters: Parameters, view: View) -> bool:
+    """Whether a region other than home is known to serve the model, in a ring that can ever open."""
     for region in range(len(view.ring)):
-        if view.serves[region] != 1:
-            continue
-        if region == view.home or ring_is_open(view.ring[region], 1.0, parameters):
+        if region != view.home and view.serves[region] == 1 and ring_is_open(view.ring[region], 1.0, parameters):
             return True
     return False

@@ -16,7 +16,7 @@ from router.policy.parameters import Parameters
 
 @shared
 def pressure_of(busy: int, waiting: int, slots: int) -> float:
-    """(busy + waiting) / slots, at most 1; 1 where there is no slot."""
+    """(busy + waiting) / slots, at most 1; 1 where there is no slot. `busy` without the job that is being decided."""
     if slots <= 0:
         return 1.0
     return min(1.0, (busy + waiting) / slots)

@@ -28,6 +28,8 @@ class Round(NamedTuple):
     """Home's load as the round saw it, 0 to 1."""
     eta_us: int
     """Shortest known time until a slot frees, relative to the event that told it; 0 unknown."""
+    home_slots: int
+    """Home's slots, as its refusal told; 0 unknown."""
 
 
 class State(NamedTuple):
@@ -104,7 +106,7 @@ class Command(NamedTuple):
     draw: float
 
 
-NO_ROUND = Round(tried=0, asked=0, refusals=0, home_load=0.0, eta_us=0)
+NO_ROUND = Round(tried=0, asked=0, refusals=0, home_load=0.0, eta_us=0, home_slots=0)
 
 
 def arrival(now_us: int, deadline_at_us: int) -> State:
@@ -147,7 +149,7 @@ def planned(state: State, phase: int, wake_at_us: int, wake_reason: int, run_us:
 @shared
 def failed_once_more(state: State) -> State:
     """One more failed run; what the round met belongs to the past."""
-    forgotten = Round(0, 0, 0, state.round.home_load, 0)
+    forgotten = Round(0, 0, 0, state.round.home_load, 0, 0)
     return State(
         state.phase, state.attempt, state.region, state.failures + 1, state.wake_at_us, state.wake_reason, state.run_us,
         state.arrived_at_us, state.deadline_at_us, forgotten,

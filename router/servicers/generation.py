@@ -85,7 +85,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
             )
         time_left_us = int(check_deadline(context.time_remaining()) * 1_000_000)
         board = self._around.board
-        # Off the event loop: Pillow may have to walk through megabytes to find the dimensions.
+        # Off the event loop: the end of a photo is looked for in megabytes.
         await asyncio.to_thread(check_request, request, board.topology.names[board.home], board.topology.names)
         digest = request_sha256(request)
         await self._claims.claim(request.request_id, digest.hex(), self._around.parameters)
