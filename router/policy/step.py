@@ -77,7 +77,9 @@ def _begin_round(state: State, reason: int, now_us: int, u: float, view: View) -
 def _arrived(state: State, now_us: int, u: float, parameters: Parameters, view: View) -> tuple[State, Command]:
     left = state.deadline_at_us - now_us
     if left <= 0 or left < view.run_us:
-        return _shed(state, Outcome.DEADLINE_HOPELESS.value, Reason.DEADLINE_TOO_NEAR.value, now_us, u, parameters, view)
+        # No time to come back is named: the same deadline would be hopeless then, too.
+        hopeless, why = Outcome.DEADLINE_HOPELESS.value, Reason.DEADLINE_TOO_NEAR.value
+        return _ended(state, CommandKind.SHED.value, hopeless, why, now_us, u)
     return _begin_round(state, Reason.HOME_FIRST.value, now_us, u, view)
 
 
