@@ -141,7 +141,7 @@ def _base_environment() -> dict[str, str]:
 
 # What the children import first, by the extra that brings it.
 _MODULES = {
-    "router": ("redis", "prometheus_client", "grpc_health", "grpc_reflection", "asyncio_throttle", "PIL"),
+    "router": ("redis", "prometheus_client", "grpc_health", "grpc_reflection", "asyncio_throttle"),
     "worker": ("torch", "numpy", "PIL", "safetensors", "grpc_health"),
 }
 

@@ -43,7 +43,11 @@ async def serve(settings: Settings) -> int:
     """Run a router until SIGTERM or SIGINT; return the exit code."""
     from router.server import Router, StartError
 
-    router = Router(settings)
+    try:
+        router = Router(settings)
+    except ValueError as error:  # what only the ledger's client knows to be wrong
+        print(f"homeward router: --redis-url: {error}", file=sys.stderr)
+        return 2
     stopping, hurried = asyncio.Event(), asyncio.Event()
 
     def on_signal() -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from homeward.v1 import generation_pb2, work_pb2, work_pb2_grpc
@@ -63,12 +64,18 @@ def _violations(error: grpc.aio.AioRpcError) -> tuple[Violation, ...]:
     # The stub package calls each item opaque; grpc gives (key, value) pairs.
     for key, value in cast(Iterable[tuple[str, str | bytes]], error.trailing_metadata() or ()):
         if key == DETAILS_KEY and isinstance(value, bytes):
-            for detail in status_pb2.Status.FromString(value).details:
-                if detail.Is(error_details_pb2.BadRequest.DESCRIPTOR):
-                    bad = error_details_pb2.BadRequest()
-                    detail.Unpack(bad)
-                    return tuple(Violation(each.field, each.description) for each in bad.field_violations)
+            try:
+                return _bad_fields(status_pb2.Status.FromString(value))
+            except DecodeError:
+                return ()
     return ()
+
+
+def _bad_fields(status: status_pb2.Status) -> tuple[Violation, ...]:
+    bad = error_details_pb2.BadRequest()
+    if not any(detail.Unpack(bad) for detail in status.details):
+        return ()
+    return tuple(Violation(each.field, each.description) for each in bad.field_violations)
 
 
 def judge(run: Run, error: grpc.aio.AioRpcError) -> None:

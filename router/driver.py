@@ -97,7 +97,8 @@ class RequestLife:
         self._start_delay_us = 0
         self._dispatched_at_us = 0
         self._work_began = False
-        self._exclude: frozenset[str] = frozenset()
+        self._exclude: frozenset[tuple[int, str]] = frozenset()
+        """Workers that failed this request, with their region: a name means one worker only within its region."""
 
     async def live(self) -> Ending:
         """Drive the request to its end. Cancelling the task ends it as CANCELLED, frees its slot, and re-raises."""
@@ -150,7 +151,7 @@ class RequestLife:
             model=model,
             request_sha256=self._sha256,
             time_left_us=self._time_left_us(),
-            exclude_workers=self._exclude,
+            exclude_workers=frozenset(worker for its_region, worker in self._exclude if its_region == region),
         )
         target = around.targets[region]
         asking = asyncio.create_task(target.reserve(ask))
@@ -161,10 +162,13 @@ class RequestLife:
             raise
         name = around.board.topology.names[region]
         if isinstance(answer, NotGranted):
-            around.metrics.refused(name, answer.refusal)
+            # Left with none but the workers that failed this request: no lack of workers, and they may serve it after a wait.
+            only_failed = answer.refusal is Refusal.NO_WORKER and ask.exclude_workers
+            refusal = Refusal.FULL if only_failed else answer.refusal
+            around.metrics.refused(name, refusal)
             around.board.refused(region, model)
             return Event(
-                EventKind.REFUSED.value, region, answer.refusal.value, eta_us=answer.eta_us, slots=answer.slots, busy=answer.busy
+                EventKind.REFUSED.value, region, refusal.value, eta_us=answer.eta_us, slots=answer.slots, busy=answer.busy
             )
         around.metrics.placed(name, around.board.topology.rings[around.board.home][region])
         around.board.granted(region, model, answer.slots, answer.busy)
@@ -204,7 +208,7 @@ class RequestLife:
         if run.failure is not Failure.NONE:
             around.metrics.worker_failed(run.failure.name)
             _log.info("%s failed on %s: %s", self._request.request_id, granted.worker, run.why)
-            self._exclude |= {granted.worker}
+            self._exclude |= {(command.region, granted.worker)}
             self._give_back()
             return Event(EventKind.FAILED.value, command.region, failure=run.failure.value)
         return Event(EventKind.DONE.value, command.region)

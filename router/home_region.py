@@ -26,11 +26,16 @@ class HomeRegion:
         self._proposed_secret = secret or secrets.token_bytes(SECRET_BYTES)
         self._secret: bytes | None = secret
         self._secret_epoch = 0
+        self._shown: set[str] = set()
 
     async def secret(self) -> bytes:
-        """The region's grant secret. One that was not configured is agreed on through the ledger, once per epoch."""
+        """The region's grant secret. One that was not configured is agreed on through the ledger, once per epoch.
+
+        A ledger that lost its memory is proposed the secret in use: the attached workers hold keys derived from it.
+        """
         if self._secret is None or (self._secret is not self._proposed_secret and self._secret_epoch != self.guard.epoch):
-            self._secret = await self.guard.act("grant_secret", lambda ledger: ledger.grant_secret(self._proposed_secret))
+            proposal = self._secret or self._proposed_secret
+            self._secret = await self.guard.act("grant_secret", lambda ledger: ledger.grant_secret(proposal))
             self._secret_epoch = self.guard.epoch
         return self._secret
 
@@ -79,6 +84,8 @@ class HomeRegion:
                 region=self.region, epoch=self.guard.epoch, waiting=self.waiting(), ledger_down=True
             )
         shown = []
+        self.metrics.forget_pools(self._shown - {pool.pool for pool in pools})
+        self._shown = {pool.pool for pool in pools}
         for pool in pools:
             offered = offer(pool.slots, pool.busy, reserve_share)
             self.metrics.slots.labels(pool.pool).set(pool.slots)

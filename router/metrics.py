@@ -4,6 +4,7 @@ Each `Metrics` has a registry of its own, so that tests can hold several routers
 prometheus-client's own dictionary once and kept here where they are hot: a `labels()` call costs about a microsecond.
 """
 
+from collections.abc import Iterable
 from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -95,6 +96,12 @@ class Metrics:
     def decided(self, reason: Reason) -> None:
         """The policy took a decision."""
         self._decisions.labels(reason.name).inc()
+
+    def forget_pools(self, pools: Iterable[str]) -> None:
+        """These pools have no live worker any more: without a value, not with the last one for ever."""
+        for pool in pools:
+            for gauge in (self.slots, self.busy, self.offered):
+                gauge.remove(pool)
 
     def asked_by_peer(self, region: str, answer: str) -> None:
         """Another region asked this one for a slot."""

@@ -23,8 +23,11 @@ class RequestClaims:
         self._guard = guard
         self._local: OrderedDict[str, tuple[str, RequestClaim]] = OrderedDict()
 
-    async def claim(self, request_id: str, digest: str, parameters: Parameters) -> None:
-        """Take the id for this content. Raises `RequestError` when it is running, has succeeded, or means something else."""
+    async def claim(self, request_id: str, digest: str, running_us: int, parameters: Parameters) -> None:
+        """Take the id for this content, for a run that is over in `running_us` at the latest.
+
+        Raises `RequestError` when it is running, has succeeded, or means something else.
+        """
         known = self._local.get(request_id)
         if known is not None:
             self._refuse(request_id, known[1] if known[0] == digest else RequestClaim.OTHER_CONTENT)
@@ -35,7 +38,7 @@ class RequestClaims:
         share, floor = parameters.retry_budget_share, parameters.retry_budget_floor_per_s
         try:
             claim = await self._guard.act(
-                "claim_request", lambda ledger: ledger.claim_request(request_id, digest, share, floor)
+                "claim_request", lambda ledger: ledger.claim_request(request_id, digest, running_us, share, floor)
             )
         except LedgerUnavailable:
             return

@@ -7,6 +7,8 @@ as DRAINING while those under way run to their end; then connections are closed.
 import asyncio
 import logging
 from collections.abc import Coroutine
+from threading import Thread
+from wsgiref.simple_server import WSGIServer
 
 import grpc
 from asyncio_throttle.throttler import Throttler
@@ -49,6 +51,8 @@ from router.settings import Settings
 SWEEP_EVERY_S = 1.0
 SWEEP_MAX = 256
 """Expired leases and reservations that one sweep removes; the next one takes the rest."""
+GIVE_BACK_S = 2.0
+"""Longest time in which a stopping router gives back what cancelled requests held."""
 RETRIES_PER_S = 200
 """Second and later placement rounds of this router, paced: waiters that wake together do not ask together."""
 SERVICES = tuple(
@@ -102,6 +106,8 @@ class Router:
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the stub package lacks it
         self._server = grpc.aio.server(options=SERVER_OPTIONS)
         self._tasks: list[asyncio.Task[None]] = []
+        self._metrics_server: WSGIServer | None = None
+        self._metrics_thread: Thread | None = None
         self.address = settings.listen
 
     def _target(self, region: int) -> PlacementTarget:
@@ -173,7 +179,7 @@ class Router:
         host, port = self.settings.metrics_listen
         try:
             # It answers from threads of its own: a scrape takes tens of milliseconds and must not hold up the event loop.
-            start_http_server(port, host, registry=self.metrics.registry)
+            self._metrics_server, self._metrics_thread = start_http_server(port, host, registry=self.metrics.registry)
         except OSError as error:
             raise StartError(f"cannot serve metrics on {host}:{port}: {error.strerror}") from None
 
@@ -216,8 +222,18 @@ class Router:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._server.stop(grace=0.2)
+        try:
+            async with asyncio.timeout(GIVE_BACK_S):
+                await self._generation.idle()
+                await self._fleet.idle()
+        except TimeoutError:
+            _log.warning("not everything was given back within %g s; it expires", GIVE_BACK_S)
         await self._channels.close()
         await self._guard.ledger.close()
+        if self._metrics_server is not None and self._metrics_thread is not None:
+            await asyncio.to_thread(self._metrics_server.shutdown)
+            self._metrics_thread.join()
+            self._metrics_server.server_close()
 
 
 def _complain(task: "asyncio.Task[None]") -> None:

@@ -4,12 +4,14 @@ import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from router.policy.parameters import ParameterError, Parameters, parameters
 from router.topology import Topology, TopologyError, alone, load_topology
 
 SECRET_ENV = "HOMEWARD_REGION_SECRET"
 SECRET_CHARACTERS_MIN = 32
+DRAIN_S_MAX = 86_400
 
 
 class SettingsError(ValueError):
@@ -77,6 +79,14 @@ def check_settings(
         raise SettingsError("no slot ledger: give --redis-url redis://HOST:PORT/0 or set REDIS_URL (any Valkey or Redis from 6.2)")
     if not redis_url.startswith(("redis://", "rediss://", "unix://")):
         raise SettingsError(f"--redis-url must start with redis://, rediss:// or unix://, not {redis_url.split(':')[0]!r}")
+    try:
+        urlsplit(redis_url).port  # noqa: B018  (it is checked when it is looked at)
+    except ValueError as error:
+        raise SettingsError(f"--redis-url is not a URL: {error}") from None
+    if not 0 <= drain_s <= DRAIN_S_MAX:
+        raise SettingsError(f"--drain-s must be from 0 to {DRAIN_S_MAX} seconds, not {drain_s:g}")
+    if not 0 <= seed < 2**62:
+        raise SettingsError(f"--seed must be from 0 to 2^62 - 1, not {seed}")
     host_and_port(listen, "--listen")
     try:
         topology = load_topology(topology_path) if topology_path else alone(region)

@@ -81,6 +81,8 @@ def parse_topology(text: str) -> Topology:
     names: list[str] = []
     routers: list[str] = []
     for region in regions:
+        if not isinstance(region, dict):
+            raise TopologyError(f"regions must be [[regions]] tables, not {region!r}")
         name, address = region.get("name"), region.get("router", "")
         if not isinstance(name, str) or not REGION_NAME.fullmatch(name):
             raise TopologyError(f"region name {name!r} must be 1 to 32 characters of a-z, 0-9 and inner dashes")

@@ -5,8 +5,8 @@ Rules
 * Every key starts with `homeward:{region}:`. The braces are a Redis Cluster hash tag, so one region lives in one slot and one
   script may touch all of it. A region name therefore holds no brace.
 * A script gets one key, the region's `meta`: it is what a cluster routes the call by. It knows the prefixes of all other names
-  and completes them with the names in its arguments, in the same slot by construction. (Scripts without a shebang may do so in Redis Cluster; with a proxy
-  that insists on declared keys they would not work.)
+  and completes them with the names in its arguments, in the same slot by construction. (Scripts without a shebang may do so
+  in Redis Cluster; with a proxy that insists on declared keys they would not work.)
 * A name that comes from outside (worker, model, reservation, request) stands last in its key and each kind of key has its
   own prefix, so that no name, however odd, can reach another key.
 * Instants are microseconds of the ledger's clock (`act.lua`), durations microseconds, both as decimal digits.

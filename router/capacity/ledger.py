@@ -112,9 +112,9 @@ class Reserved:
     epoch: int
     fence: int
     slots: int
-    """Slots of the pool."""
+    """Slots of the worker's pool."""
     busy: int
-    """Busy slots of the pool, this one counted."""
+    """Busy slots of the worker's pool, this one counted (not if asked again about a worker that drains or is detached)."""
     expires_in_us: int
 
 
@@ -124,9 +124,11 @@ class Refused:
 
     reason: Refusal
     eta_us: int
-    """Time until the earliest busy slot of the pool is expected to free; 0 if unknown."""
+    """Time until the earliest busy slot that offers the model (and variant) is expected to free; 0 if unknown."""
     slots: int
+    """Slots of all pools that serve the model."""
     busy: int
+    """Busy ones among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,8 @@ class HeartbeatSeen:
 
     epoch: int
     known: bool
-    """False: the ledger does not know this worker and incarnation; it has to register again."""
+    """False: the ledger does not know this worker and incarnation (never, not any more, or it is detached); it has to register
+    again, with what it runs. A heartbeat renews, and adopts nothing."""
     superseded: bool
     """True: a newer incarnation holds the name; this one must stop."""
 
@@ -149,7 +152,9 @@ class PoolStatus:
     slots: int
     busy: int
     workers: int
+    """Live workers, whatever their state."""
     service_us: int
+    """Mean over those workers of each one's mean over its variants."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +169,9 @@ class WorkerStatus:
     slots: int
     busy: int
     variants: tuple[VariantOffer, ...]
+    """With the service times last measured."""
     service_us: int
+    """Mean over the variants."""
     lease_left_us: int
     reservations: tuple[str, ...]
 
@@ -227,9 +234,12 @@ class SlotLedger(Protocol):
         """Every worker with a live lease, by name."""
         ...
 
-    async def claim_request(self, request_id: str, digest: str, fresh_share: float, floor_per_s: float) -> RequestClaim:
-        """Mark the id as running with this content; FRESH only if it was unknown or had failed. Fresh requests deposit
-        `fresh_share` of a token into the region's retry budget; `floor_per_s` tokens a second come in any case."""
+    async def claim_request(
+        self, request_id: str, digest: str, running_us: int, fresh_share: float, floor_per_s: float
+    ) -> RequestClaim:
+        """Mark the id as running with this content, for `running_us` at most; FRESH only if it was unknown, had failed, or
+        should have ended by now. Fresh requests deposit `fresh_share` of a token into the region's retry budget;
+        `floor_per_s` tokens a second come in any case."""
         ...
 
     async def settle_request(self, request_id: str, digest: str, *, succeeded: bool) -> None:

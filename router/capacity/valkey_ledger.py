@@ -32,8 +32,8 @@ from router.capacity.ledger import (
 from router.capacity.scripts import Argument, Reply, Scripts, source
 from router.policy.vocabulary import Refusal
 
-DESCRIBED_AT_ONCE = 256
-"""Workers read in one script call, about 1 ms of the server."""
+DESCRIBED_AT_ONCE = 100
+"""Workers read in one script call: 1 to 2 ms of the server."""
 
 
 class ValkeyLedger(SlotLedger):
@@ -163,11 +163,11 @@ class ValkeyLedger(SlotLedger):
         return tuple(_worker(row) for row in rows)
 
     async def claim_request(
-        self, request_id: str, digest: str, fresh_share: float, floor_per_s: float
+        self, request_id: str, digest: str, running_us: int, fresh_share: float, floor_per_s: float
     ) -> RequestClaim:
         """See `claim_request.lua`, and `budget.lua` for the deposit."""
         deposit = _milli(fresh_share)
-        (claim,) = await self._act("claim_request", request_id, digest, deposit, *_budget(floor_per_s))
+        (claim,) = await self._act("claim_request", request_id, digest, running_us, deposit, *_budget(floor_per_s))
         return RequestClaim[claim.decode()]
 
     async def settle_request(self, request_id: str, digest: str, *, succeeded: bool) -> None:
@@ -222,7 +222,7 @@ def _pools(rows: Iterable[Reply]) -> tuple[PoolStatus, ...]:
 def _worker(row: Reply) -> WorkerStatus:
     worker, incarnation, address, state, slots, service_us, lease_left_us, offers, services, reservations = row
     variants = tuple(
-        VariantOffer(model=model, variant=variant, digest=digest, service_us=offer_us)
+        VariantOffer(model=model, variant=variant, digest=digest, service_us=int(offer_us))
         for (model, variant, digest), offer_us in zip(json.loads(offers), services, strict=True)
     )
     return WorkerStatus(

@@ -101,6 +101,15 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
     def __init__(self, home: HomeRegion, guard: LedgerGuard, timings: LedgerTimings, metrics: Metrics) -> None:
         self._home, self._guard, self._timings, self._metrics = home, guard, timings, metrics
         self._sessions: dict[str, object] = {}
+        self._detaching: set[asyncio.Task[None]] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def idle(self) -> None:
+        """Return when no worker is attached and the ledger knows it."""
+        await self._idle.wait()
+        while self._detaching:
+            await asyncio.wait(set(self._detaching))
 
     async def Attach(self, _requests: object, context: Context) -> None:  # noqa: N802
         """One worker, as long as it stays."""
@@ -126,6 +135,7 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
         secret = await self._home.secret()
         session = object()
         self._sessions[registration.worker] = session
+        self._idle.clear()
         self._metrics.attached_workers.set(len(self._sessions))
         _log.info("worker %s attached from %s with %d slots", registration.worker, registration.address, registration.slots)
         said_goodbye = False
@@ -146,7 +156,13 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
             if self._sessions.get(registration.worker) is session:
                 del self._sessions[registration.worker]
                 self._metrics.attached_workers.set(len(self._sessions))
-                await self._detach(registration, gone=said_goodbye)
+                if not self._sessions:
+                    self._idle.set()
+                # In a task of its own: a stream that breaks cancels this one, after its last message was read.
+                detaching = asyncio.create_task(self._detach(registration, gone=said_goodbye))
+                self._detaching.add(detaching)
+                detaching.add_done_callback(self._detaching.discard)
+                await asyncio.shield(detaching)
 
     async def _detach(self, registration: WorkerRegistration, *, gone: bool) -> None:
         _log.info("worker %s %s", registration.worker, "left" if gone else "lost its stream")
@@ -171,7 +187,7 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
             kind = message.WhichOneof("message")
             try:
                 if kind == "heartbeat":
-                    await self._heartbeat(registration, message.heartbeat, context)
+                    await self._heartbeat(registration, message.heartbeat, context, draining=draining)
                 elif kind == "finished":
                     await self._finished(message.finished.reservation_id)
                 elif kind == "draining":
@@ -192,7 +208,7 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
         await self._guard.act("release", lambda ledger: ledger.release(reservation_id))
 
     async def _heartbeat(
-        self, registration: WorkerRegistration, heartbeat: fleet_pb2.Heartbeat, context: Context
+        self, registration: WorkerRegistration, heartbeat: fleet_pb2.Heartbeat, context: Context, *, draining: bool
     ) -> None:
         running = check_running(heartbeat.running_reservations, registration.slots)
         known = {offer.variant for offer in registration.variants}
@@ -214,6 +230,8 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
                 registration.variants, running,
             )  # fmt: skip
             epoch = (await self._guard.act("register", lambda ledger: ledger.register(again))).epoch
+            if draining:
+                await self._guard.act("drain", lambda ledger: ledger.drain(registration.worker, registration.incarnation))
             _log.warning("the ledger did not know worker %s: registered it again", registration.worker)
         self._guard.note_epoch(epoch)
         await context.write(fleet_pb2.AttachResponse(heartbeat_ack=fleet_pb2.HeartbeatAck(epoch=epoch)))

@@ -18,6 +18,8 @@ ANSWER_MARGIN_US = 100_000
 """The router ends a request this long before the caller's own deadline (at most a twentieth of its time), so that the
 caller gets the whole answer instead of a bare DEADLINE_EXCEEDED of its own gRPC library."""
 DRAINING_RETRY_US = 1_000_000
+CLAIM_MARGIN_US = 5_000_000
+"""A request id whose router died may run again this long after its deadline: its last job has certainly been stopped."""
 
 _log = logging.getLogger(__name__)
 
@@ -88,7 +90,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
         # Off the event loop: the end of a photo is looked for in megabytes.
         await asyncio.to_thread(check_request, request, board.topology.names[board.home], board.topology.names)
         digest = request_sha256(request)
-        await self._claims.claim(request.request_id, digest.hex(), self._around.parameters)
+        await self._claim(request.request_id, digest.hex(), time_left_us + CLAIM_MARGIN_US)
         succeeded = False
         try:
             deadline_at_us = began_us + time_left_us - min(ANSWER_MARGIN_US, time_left_us // 20)
@@ -99,6 +101,20 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
         if not succeeded:
             raise self._error(ending, request.model)
         await self._deliver(request, ending, began_us, context)
+
+    async def _claim(self, request_id: str, digest: str, running_us: int) -> None:
+        """Take the id. A caller that goes away meanwhile may have taken it all the same: then it is let go of."""
+        claiming = asyncio.create_task(self._claims.claim(request_id, digest, running_us, self._around.parameters))
+        try:
+            await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            self._later(self._unclaim(claiming, request_id, digest))
+            raise
+
+    async def _unclaim(self, claiming: "asyncio.Task[None]", request_id: str, digest: str) -> None:
+        await asyncio.wait([claiming])
+        if claiming.exception() is None:
+            await self._claims.settle(request_id, digest, succeeded=False)
 
     def _later(self, settling: Awaitable[None]) -> None:
         async def finish() -> None:
