@@ -1,0 +1,1 @@
+"""The GPU side: workers run generation models, one job per slot."""
