@@ -11,13 +11,14 @@ PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check 
 PINS := pyproject.toml constraints-cpu.txt requirements.lock
 CODE := $(wildcard proto/homeward/*.py) cli localfleet router simulator workers
 
-.PHONY: help demo test lint proto lock clean
+.PHONY: help demo test lint proto check-proto lock clean
 
 help:
 	@echo 'make demo    build the environment, start a local fleet, animate the photos in examples/ into out/, explain, stop'
 	@echo 'make test    build the environment, then ruff, mypy and the whole test suite'
 	@echo 'make lint    ruff and mypy alone'
 	@echo 'make proto   regenerate the stubs after editing a .proto file'
+	@echo 'make check-proto   are the committed stubs up to date?'
 	@echo 'make lock    resolve requirements.lock anew'
 	@echo 'make clean   remove what the targets above made, except $(VENV)'
 
@@ -33,6 +34,13 @@ lint: $(VENV)/.has-dev
 
 proto:
 	@proto/generate.sh
+
+# Are the committed stubs those of the .proto files? The generator lives in an environment of its own, see proto/generate.sh.
+check-proto:
+	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && proto/generate.sh "$$fresh" && \
+		for stub in $$(cd "$$fresh" && find . -type f); do \
+			cmp -s "$$fresh/$$stub" "proto/$$stub" || { echo "proto/$$stub is not what its .proto says: run make proto" >&2; exit 1; }; \
+		done && echo 'the committed stubs are those of the .proto files'
 
 lock: $(VENV)/.has-python
 	@$(BIN)/python scripts/lock.py

@@ -6,7 +6,10 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 tools=${PROTOC_VENV:-../.venv-protoc}
-[ -x "$tools/bin/python" ] || python3 -m venv "$tools"
-"$tools/bin/python" -m pip install --quiet grpcio-tools==1.73.1 'setuptools<81'
+if ! [ -e "$tools/.ready" ]; then
+    "${PYTHON:-python3}" -m venv "$tools"
+    "$tools/bin/python" -m pip install --quiet --quiet --disable-pip-version-check grpcio-tools==1.73.1 'setuptools<81'
+    touch "$tools/.ready"
+fi
 out=${1:-.}
 "$tools/bin/python" -m grpc_tools.protoc -I . --python_out="$out" --pyi_out="$out" --grpc_python_out="$out" homeward/v1/*.proto

@@ -7,11 +7,12 @@ what it saw happen: a grant takes one offered slot away, a refusal takes all of 
 from dataclasses import dataclass, field
 
 from homeward.v1 import peering_pb2
+from router.capacity.ledger import SLOTS_PER_WORKER_MAX, WORKERS_PER_REGION_MAX
 from router.policy.state import View
 from router.topology import Topology
 
 POOLS_PER_SNAPSHOT_MAX = 256
-SLOTS_PER_POOL_MAX = 10_000_000
+SLOTS_PER_POOL_MAX = WORKERS_PER_REGION_MAX * SLOTS_PER_WORKER_MAX
 SERVICE_MS_MAX = 86_400_000
 
 

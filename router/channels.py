@@ -17,6 +17,8 @@ CLIENT_OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    # gRPC 1.85 ends a connection by this one (default 60 s), whatever keepalive_timeout_ms says.
+    ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.http2.max_pings_without_data", 0),
     # Only the policy retries.
     ("grpc.enable_retries", 0),

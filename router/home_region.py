@@ -6,6 +6,7 @@ from collections.abc import Callable
 from homeward.v1 import peering_pb2
 from router.capacity.ledger import LedgerUnavailable, ReservationRequest, Reserved
 from router.capacity.ledger_guard import LedgerGuard
+from router.capacity_board import POOLS_PER_SNAPSHOT_MAX
 from router.grants import SECRET_BYTES, sign_grant
 from router.metrics import Metrics
 from router.placement_targets import Ask, Granted, NotGranted
@@ -83,6 +84,8 @@ class HomeRegion:
             return peering_pb2.WatchCapacityResponse(
                 region=self.region, epoch=self.guard.epoch, waiting=self.waiting(), ledger_down=True
             )
+        # What others would not believe is not said; the largest pools matter most.
+        pools = tuple(sorted(pools, key=lambda pool: (-pool.slots, pool.pool))[:POOLS_PER_SNAPSHOT_MAX])
         shown = []
         self.metrics.forget_pools(self._shown - {pool.pool for pool in pools})
         self._shown = {pool.pool for pool in pools}

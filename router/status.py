@@ -18,6 +18,8 @@ Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 DOMAIN = "homeward"
 DETAILS_KEY = "grpc-status-details-bin"
+LEDGER_RETRY_US = 1_000_000
+"""Come back after this long when a dead ledger kept an answer back: a ledger that is back is found within a quarter of it."""
 
 CODES: dict[Outcome, grpc.StatusCode] = {
     Outcome.NO_CAPACITY: grpc.StatusCode.UNAVAILABLE,

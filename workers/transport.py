@@ -15,6 +15,8 @@ STREAMS_PER_CONNECTION_MAX = 4_096
 _KEEPALIVE = (
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    # gRPC 1.85 ends a connection by this one (default 60 s), whatever keepalive_timeout_ms says.
+    ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
 )

@@ -29,6 +29,8 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     # A job can be silent for many seconds while it waits; a dead connection must not look like a long wait.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    # gRPC 1.85 ends a connection by this one (default 60 s), whatever keepalive_timeout_ms says.
+    ("grpc.http2.ping_timeout_ms", 10_000),
     # gRPC's default is to be silent for up to two minutes after failed connects; a restarted router is back in seconds.
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 1_000),

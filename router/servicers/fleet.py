@@ -26,7 +26,7 @@ from router.home_region import HomeRegion
 from router.metrics import Metrics
 from router.policy.vocabulary import Outcome
 from router.request_check import MODEL_NAME, RESERVATION_ID
-from router.status import Context, RequestError, abort, invalid
+from router.status import LEDGER_RETRY_US, Context, RequestError, abort, invalid
 
 WORKER_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 VARIANT_NAME = re.compile(r"[A-Za-z0-9._/+-]{1,128}")
@@ -119,7 +119,9 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
         except RequestError as error:
             refused = error
         except LedgerUnavailable:
-            refused = RequestError(Outcome.LEDGER_DOWN, "the slot ledger cannot be reached; attach again in a moment")
+            refused = RequestError(
+                Outcome.LEDGER_DOWN, "the slot ledger cannot be reached; attach again in a moment", LEDGER_RETRY_US
+            )
         await abort(context, refused)
 
     async def _attach(self, context: Context) -> None:

@@ -12,7 +12,7 @@ from router.peering.snapshots import HomeSnapshots
 from router.policy.parameters import Parameters
 from router.policy.vocabulary import Outcome
 from router.request_check import REQUEST_ID
-from router.status import Context, RequestError, abort, invalid
+from router.status import LEDGER_RETRY_US, Context, RequestError, abort, invalid
 
 
 class OperationsServicer(operations_pb2_grpc.OperationsServicer):
@@ -71,7 +71,8 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):
         try:
             workers = await self._guard.act("workers", lambda ledger: ledger.workers())
         except LedgerUnavailable:
-            await abort(context, RequestError(Outcome.LEDGER_DOWN, "the region's slot ledger cannot be reached"))
+            down = "the region's slot ledger cannot be reached"
+            await abort(context, RequestError(Outcome.LEDGER_DOWN, down, LEDGER_RETRY_US))
             raise AssertionError("abort raises") from None
         return operations_pb2.ListWorkersResponse(
             region=self._board.topology.names[self._board.home],
