@@ -106,7 +106,7 @@ async def run_job(
 
     `rtt_us`: round-trip time to emulate, 0 for none. Raises only cancellation, which stops the job on the worker.
     """
-    stub = work_pb2_grpc.WorkStub(channels.to(granted.address))
+    stub = work_pb2_grpc.WorkStub(channels.to_worker(granted.address))
     await travel(rtt_us // 2)
     call = stub.Run(
         work_pb2.RunRequest(grant=granted.grant, request=request), timeout=max(time_left_us, 1) / 1_000_000

@@ -162,13 +162,13 @@ class RequestLife:
             raise
         name = around.board.topology.names[region]
         if isinstance(answer, NotGranted):
-            # Left with none but the workers that failed this request: no lack of workers, and they may serve it after a wait.
-            only_failed = answer.refusal is Refusal.NO_WORKER and ask.exclude_workers
-            refusal = Refusal.FULL if only_failed else answer.refusal
-            around.metrics.refused(name, refusal)
+            if answer.maybe_claimed:
+                # The id is ours, so the slot can be given back unseen.
+                self._later(target.release(ask.reservation_id))
+            around.metrics.refused(name, answer.refusal)
             around.board.refused(region, model)
             return Event(
-                EventKind.REFUSED.value, region, refusal.value, eta_us=answer.eta_us, slots=answer.slots, busy=answer.busy
+                EventKind.REFUSED.value, region, answer.refusal.value, eta_us=answer.eta_us, slots=answer.slots, busy=answer.busy
             )
         around.metrics.placed(name, around.board.topology.rings[around.board.home][region])
         around.board.granted(region, model, answer.slots, answer.busy)

@@ -13,8 +13,6 @@ from homeward.v1 import generation_pb2, work_pb2
 from router.capacity.ledger import Reserved
 
 SECRET_BYTES = 32
-START_MARGIN_US = 15_000_000
-"""A grant not used this long after it was made is void: beyond any start delay and the ledger's reservation time."""
 
 
 def worker_key(secret: bytes, region: str, worker: str, incarnation: str) -> bytes:
@@ -43,7 +41,8 @@ def sign_grant(
         request_sha256=request_digest,
         variant=reserved.variant,
         variant_digest=reserved.digest,
-        start_before_unix_us=now_us + START_MARGIN_US,
+        # Later the ledger may have given the slot to somebody else.
+        start_before_unix_us=now_us + reserved.expires_in_us,
         deadline_unix_us=now_us + time_left_us,
     ).SerializeToString(deterministic=True)
     key = worker_key(secret, region, reserved.worker, reserved.incarnation)

@@ -47,6 +47,8 @@ class NotGranted:
     eta_us: int = 0
     slots: int = 0
     busy: int = 0
+    maybe_claimed: bool = False
+    """The answer was lost: a slot may have been claimed all the same."""
 
 
 class PlacementTarget(Protocol):

@@ -77,7 +77,10 @@ class Router:
 
     def __init__(self, settings: Settings, timings: LedgerTimings | None = None) -> None:
         self.settings = settings
-        timings = timings or LedgerTimings()
+        if timings is None:
+            # A reservation has to outlast the longest start delay; what no worker takes over expires.
+            unstarted_us = LedgerTimings().reservation_us + settings.parameters.start_delay_spread_max_us
+            timings = LedgerTimings(reservation_us=unstarted_us)
         topology = settings.topology
         home = topology.index(settings.region)
         clock = LoopClock()

@@ -80,9 +80,12 @@ def check_settings(
     if not redis_url.startswith(("redis://", "rediss://", "unix://")):
         raise SettingsError(f"--redis-url must start with redis://, rediss:// or unix://, not {redis_url.split(':')[0]!r}")
     try:
-        urlsplit(redis_url).port  # noqa: B018  (it is checked when it is looked at)
+        parts = urlsplit(redis_url)
+        parts.port  # noqa: B018  (it is checked when it is looked at)
     except ValueError as error:
         raise SettingsError(f"--redis-url is not a URL: {error}") from None
+    if parts.query:
+        raise SettingsError("--redis-url must not have options after '?': the router sets its own")
     if not 0 <= drain_s <= DRAIN_S_MAX:
         raise SettingsError(f"--drain-s must be from 0 to {DRAIN_S_MAX} seconds, not {drain_s:g}")
     if not 0 <= seed < 2**62:

@@ -23,6 +23,7 @@ from pathlib import Path
 from router.policy.state import REGIONS_MAX
 
 REGION_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
+ADDRESS = re.compile(r"[A-Za-z0-9._\[\]:-]{1,255}:[0-9]{1,5}")
 RTT_MS_MAX = 10_000.0
 
 
@@ -88,13 +89,16 @@ def parse_topology(text: str) -> Topology:
             raise TopologyError(f"region name {name!r} must be 1 to 32 characters of a-z, 0-9 and inner dashes")
         if name in names:
             raise TopologyError(f"region {name!r} stands in the file twice")
-        if not isinstance(address, str):
-            raise TopologyError(f"router of {name} must be a string host:port, not {address!r}")
+        if not isinstance(address, str) or (len(regions) > 1 and not ADDRESS.fullmatch(address)):
+            raise TopologyError(f"router of {name} must be host:port, where its router listens, not {address!r}")
         names.append(name)
         routers.append(address)
     network = document.get("network")
     if not isinstance(network, dict):
         raise TopologyError("there must be a [network] table with rings and rtt_ms")
+    emulate_rtt = network.get("emulate_rtt", False)
+    if not isinstance(emulate_rtt, bool):
+        raise TopologyError(f"network.emulate_rtt must be true or false, not {emulate_rtt!r}")
     rings = _matrix(network, "rings", len(names), 0, 3)
     rtt_ms = _matrix(network, "rtt_ms", len(names), 0.0, RTT_MS_MAX)
     for home, row in enumerate(rings):
@@ -107,7 +111,7 @@ def parse_topology(text: str) -> Topology:
         routers=tuple(routers[index] for index in order),
         rings=tuple(tuple(int(rings[home][other]) for other in order) for home in order),
         rtt_us=tuple(tuple(round(rtt_ms[home][other] * 1000) for other in order) for home in order),
-        emulate_rtt=network.get("emulate_rtt") is True,
+        emulate_rtt=emulate_rtt,
     )
 
 

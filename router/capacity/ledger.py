@@ -94,6 +94,7 @@ class ReservationRequest:
     keep_free_share: float = 0.0
     """Share of the pool's slots that must stay free after this claim, 0 to 1: the reserve that spillover may not touch."""
     exclude_workers: frozenset[str] = frozenset()
+    """Never these. Where no other worker serves the model the answer is FULL: there are workers, and none for this claim."""
     variant: str | None = None
     """Only this variant; None: any variant of the model."""
 

@@ -71,12 +71,11 @@ local function next_free_eta()
   return first > now and first - now or OVERDUE_ETA_US
 end
 
--- Ready workers with the wanted offer that the claim does not leave out.
-local function eligible_workers()
+-- Ready workers with the wanted offer; those that the claim leaves out are workers, too.
+local function able_workers()
   local count = 0
   for _, group in ipairs(groups) do
     count = count + redis.call('SCARD', READY .. group.name)
-    for worker in pairs(excluded) do count = count - redis.call('SISMEMBER', READY .. group.name, worker) end
   end
   return count
 end
@@ -147,6 +146,6 @@ if expiry then drop_reservation(id) end
 if now < held_until then return refused('REBUILDING', held_until - now) end
 local best, kept, crowded = select_slot()
 if best then return claim(best.group, best.member) end
-if eligible_workers() == 0 then return refused('NO_WORKER', 0) end
+if able_workers() == 0 then return refused('NO_WORKER', 0) end
 if crowded then return refused('FULL', CROWDED_ETA_US) end
 return refused(kept and 'NOT_OFFERED' or 'FULL', next_free_eta())

@@ -33,7 +33,7 @@ class PeerRegion:
         self.region = region
         self._home_region = home_region
         self._metrics = metrics
-        self._stub = peering_pb2_grpc.PeeringStub(channels.to(address))
+        self._stub = peering_pb2_grpc.PeeringStub(channels.to_router(address))
         self._one_way_us = rtt_us // 2 if emulate_rtt else 0
         self._answer_s = ANSWER_S + rtt_us / 1e6
         self._pace = Throttler(rate_limit=ASKS_PER_S, period=1.0)
@@ -65,9 +65,7 @@ class PeerRegion:
                 timeout=min(self._answer_s, max(ask.time_left_us, 1) / 1e6),
             )
         except grpc.aio.AioRpcError:
-            # It may have granted all the same; the id is ours, so the slot can be given back unseen.
-            await self._release_quietly(ask.reservation_id)
-            return NotGranted(Refusal.UNREACHABLE)
+            return NotGranted(Refusal.UNREACHABLE, maybe_claimed=True)
         await travel(self._one_way_us)
         if answer.WhichOneof("answer") != "granted":
             refused = answer.refused

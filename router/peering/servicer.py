@@ -110,7 +110,7 @@ class PeeringServicer(peering_pb2_grpc.PeeringServicer):
             await abort(context, invalid("reservation_id", f"must match {RESERVATION_ID.pattern}"))
         if len(request.request_sha256) != 32:
             await abort(context, invalid("request_sha256", "must be 32 bytes"))
-        if not 0 < request.time_left_ms <= TIMEOUT_S_MAX * 1000:
+        if not 0 < request.time_left_ms <= (TIMEOUT_S_MAX + 1) * 1000:
             await abort(context, invalid("time_left_ms", f"must be 1 to {TIMEOUT_S_MAX * 1000}"))
         if len(request.exclude_workers) > EXCLUDED_WORKERS_MAX:
             await abort(context, invalid("exclude_workers", f"at most {EXCLUDED_WORKERS_MAX}"))

@@ -77,7 +77,7 @@ async def watch_region(
     """Post another region's snapshots on the board, reconnecting at a bounded pace; runs as long as the router does."""
     name, address = board.topology.names[region], board.topology.routers[region]
     one_way_us = board.topology.rtt_us[board.home][region] // 2
-    stub = peering_pb2_grpc.PeeringStub(channels.to(address))
+    stub = peering_pb2_grpc.PeeringStub(channels.to_router(address))
     pace = Throttler(rate_limit=RECONNECTS_PER_S, period=1.0)
     while True:
         async with pace:

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 MICROSECONDS = 1_000_000
 DURATION_S_MAX = 86_400.0
+START_DELAY_S_MAX = 60.0
+"""A delayed job holds its slot unused; a slot whose router died stays taken for this long on top of its reservation."""
 
 
 class ParameterError(ValueError):
@@ -62,8 +64,8 @@ def _whole(name: str, value: object, low: int, high: int) -> int:
     return value
 
 
-def _duration_us(name: str, value: object) -> int:
-    return round(_number(name, value, 0.0, DURATION_S_MAX) * MICROSECONDS)
+def _duration_us(name: str, value: object, most_s: float = DURATION_S_MAX) -> int:
+    return round(_number(name, value, 0.0, most_s) * MICROSECONDS)
 
 
 def _refuse_unknown(where: str, given: Mapping[str, object], known: Mapping[str, object]) -> None:
@@ -120,7 +122,7 @@ def parameters(overrides: Mapping[str, object] | None = None) -> Parameters:
         backoff_base_us=base_us,
         backoff_cap_us=cap_us,
         start_delay_share_max=_number("start_delay.share_max", delay["share_max"], 0.0, 1.0),
-        start_delay_spread_max_us=_duration_us("start_delay.spread_max_s", delay["spread_max_s"]),
+        start_delay_spread_max_us=_duration_us("start_delay.spread_max_s", delay["spread_max_s"], START_DELAY_S_MAX),
         start_delay_pressure_from=_number("start_delay.pressure_from", delay["pressure_from"], 0.0, 1.0),
         retry_budget_share=_number("retry_budget.share", budget["share"], 0.0, 1.0),
         retry_budget_floor_per_s=_number("retry_budget.floor_per_s", budget["floor_per_s"], 0.0, 1e6),

@@ -1,7 +1,7 @@
 """Where to ask next: home first, then the rings that home's load has unlocked, nearest first.
 
 A ring is a distance band round home. Ring r opens once home's load (busy / slots) reaches `ring_unlock[r - 1]`; a home that
-cannot serve at all counts as fully loaded. Inside the open rings the order is ring, then round-trip time, then index: near
+refused the request counts as fully loaded. Inside the open rings the order is ring, then round-trip time, then index: near
 regions fill before far ones. A region is asked at most once a round, and only when its snapshot is fresh, says that it
 serves the model, and says that it offers a slot; its own router still decides (receiver consent).
 """

@@ -169,7 +169,8 @@ def _refused(
     unusable = (1 << event.refusal) & _UNUSABLE_BITS != 0
     home_load = met.home_load
     if at_home:
-        home_load = 1.0 if unusable or event.slots <= 0 else min(1.0, event.busy / event.slots)
+        # For this request home has no slot, whatever is free there for others (another variant, a worker that failed it).
+        home_load = 1.0
     eta = met.eta_us
     # The slot that frees first in a region that keeps its slots is not for us.
     if event.refusal != Refusal.NOT_OFFERED and event.eta_us > 0 and (eta <= 0 or event.eta_us < eta):

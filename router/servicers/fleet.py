@@ -27,17 +27,21 @@ from router.metrics import Metrics
 from router.policy.vocabulary import Outcome
 from router.request_check import MODEL_NAME, RESERVATION_ID
 from router.status import LEDGER_RETRY_US, Context, RequestError, abort, invalid
+from router.topology import ADDRESS
 
 WORKER_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 VARIANT_NAME = re.compile(r"[A-Za-z0-9._/+-]{1,128}")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-ADDRESS = re.compile(r"[A-Za-z0-9._\[\]:-]{1,255}:[0-9]{1,5}")
 SERVICE_MS_MAX = 86_400_000
 REGISTER_S = 5.0
 """A stream that does not register within this time is closed."""
 
 _END: object = getattr(grpc.aio, "EOF")  # noqa: B009  (the stub package does not know it)
 _log = logging.getLogger(__name__)
+
+
+def _ack(epoch: int) -> fleet_pb2.AttachResponse:
+    return fleet_pb2.AttachResponse(heartbeat_ack=fleet_pb2.HeartbeatAck(epoch=epoch))
 
 
 def _superseded(worker: str) -> RequestError:
@@ -129,7 +133,8 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
             async with asyncio.timeout(REGISTER_S):
                 first = await context.read()
         except TimeoutError:
-            raise invalid("register", f"must come within {REGISTER_S:g} s") from None
+            late = f"register must come within {REGISTER_S:g} s; attach again"
+            raise RequestError(Outcome.DEADLINE_EXCEEDED, late) from None
         if first is _END or first.WhichOneof("message") != "register":
             raise invalid("register", "must be the first message")
         registration = check_registration(first.register, self._home.region)
@@ -201,8 +206,10 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
                 else:
                     raise invalid("message", "register comes once, then heartbeat, finished or draining")
             except LedgerUnavailable:
-                # The worker cannot help it. Its jobs go on; the lease is taken up again when the ledger is back.
-                continue
+                # The worker cannot help it. Its jobs go on, and it hears that this router is alive; the lease is taken up again
+                # when the ledger is back.
+                if kind == "heartbeat":
+                    await context.write(_ack(self._guard.epoch))
 
     async def _finished(self, reservation_id: str) -> None:
         if not RESERVATION_ID.fullmatch(reservation_id):
@@ -236,4 +243,4 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
                 await self._guard.act("drain", lambda ledger: ledger.drain(registration.worker, registration.incarnation))
             _log.warning("the ledger did not know worker %s: registered it again", registration.worker)
         self._guard.note_epoch(epoch)
-        await context.write(fleet_pb2.AttachResponse(heartbeat_ack=fleet_pb2.HeartbeatAck(epoch=epoch)))
+        await context.write(_ack(epoch))

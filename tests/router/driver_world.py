@@ -41,6 +41,8 @@ class Answer:
     worker: str = "worker-1"
     slots: int = 4
     busy: int = 1
+    lost: bool = False
+    """The slot is claimed and the answer never arrives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +100,12 @@ class FakeRegion:
         if answer.refusal is Refusal.NONE and answer.worker not in ask.exclude_workers:
             self._books.granted[ask.reservation_id] = self._index
         await asyncio.sleep(answer.takes_us / 2e6)
+        if answer.lost:
+            return NotGranted(Refusal.UNREACHABLE, maybe_claimed=True)
         if answer.refusal is not Refusal.NONE:
             return NotGranted(answer.refusal, answer.eta_us, answer.slots, answer.busy)
         if answer.worker in ask.exclude_workers:
-            return NotGranted(Refusal.NO_WORKER, 0, answer.slots, answer.busy)
+            return NotGranted(Refusal.FULL, 0, answer.slots, answer.busy)
         return Granted(
             reservation_id=ask.reservation_id,
             grant=work_pb2.Grant(),

@@ -1,5 +1,7 @@
 """Channels by address, and bounded."""
 
+import asyncio
+
 import grpc
 import pytest
 
@@ -10,10 +12,10 @@ from router.request_check import PHOTO_BYTES_MAX
 
 async def test_one_channel_for_an_address() -> None:
     opened = Channels()
-    assert opened.to("127.0.0.1:1") is opened.to("127.0.0.1:1")
-    assert opened.to("127.0.0.1:1") is not opened.to("127.0.0.1:2")
+    assert opened.to_worker("127.0.0.1:1") is opened.to_worker("127.0.0.1:1")
+    assert opened.to_worker("127.0.0.1:1") is not opened.to_worker("127.0.0.1:2")
     await opened.close()
-    again = opened.to("127.0.0.1:1")
+    again = opened.to_worker("127.0.0.1:1")
     assert again.get_state() is not grpc.ChannelConnectivity.SHUTDOWN
     await opened.close()
 
@@ -21,14 +23,27 @@ async def test_one_channel_for_an_address() -> None:
 async def test_no_more_than_so_many_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channels, "CHANNELS_MAX", 3)
     opened = Channels()
-    first = opened.to("127.0.0.1:1")
+    first = opened.to_worker("127.0.0.1:1")
     for port in (2, 3):
-        opened.to(f"127.0.0.1:{port}")
-    assert opened.to("127.0.0.1:1") is first, "used again, so not the oldest"
-    second = opened.to("127.0.0.1:2")
-    opened.to("127.0.0.1:4")
-    assert opened.to("127.0.0.1:1") is first
-    assert opened.to("127.0.0.1:2") is second
+        opened.to_worker(f"127.0.0.1:{port}")
+    assert opened.to_worker("127.0.0.1:1") is first, "used again, so not the oldest"
+    second = opened.to_worker("127.0.0.1:2")
+    opened.to_worker("127.0.0.1:4")
+    assert opened.to_worker("127.0.0.1:1") is first
+    assert opened.to_worker("127.0.0.1:2") is second
+    await opened.close()
+
+
+async def test_one_that_is_let_go_of_is_closed_when_its_calls_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channels, "CHANNELS_MAX", 1)
+    opened = Channels()
+    first, router = opened.to_worker("127.0.0.1:1"), opened.to_router("127.0.0.1:9")
+    opened.to_worker("127.0.0.1:2")
+    async with asyncio.timeout(10):
+        while first.get_state() is not grpc.ChannelConnectivity.SHUTDOWN:  # noqa: ASYNC110  (nothing tells it)
+            await asyncio.sleep(0)
+    assert opened.to_router("127.0.0.1:9") is router
+    assert router.get_state() is not grpc.ChannelConnectivity.SHUTDOWN
     await opened.close()
 
 

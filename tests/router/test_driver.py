@@ -121,6 +121,17 @@ def test_a_failed_worker_is_left_out_of_the_next_round() -> None:
     run_virtual(scenario())
 
 
+def test_a_slot_whose_answer_was_lost_is_given_back() -> None:
+    async def scenario() -> None:
+        world = World([FULL], [Answer(lost=True)], [GRANT])
+        ending = await world.live()
+        assert (ending.outcome, ending.served_region, ending.attempts) == (Outcome.OK, 2, 1)
+        assert len(world.books.granted) == 2
+        world.books.check()
+
+    run_virtual(scenario())
+
+
 def test_after_a_wait_a_failed_worker_may_serve_again() -> None:
     async def scenario() -> None:
         world = World([GRANT], jobs=[Job(Failure.WORKER_LOST), Job()])

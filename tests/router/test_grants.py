@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from homeward.v1 import generation_pb2, work_pb2
 from router.capacity.ledger import Reserved
-from router.grants import START_MARGIN_US, request_sha256, sign_grant, worker_key
+from router.grants import request_sha256, sign_grant, worker_key
 
 SECRET = bytes(range(32))
 RESERVED = Reserved(
@@ -35,7 +35,7 @@ def test_the_signature_covers_the_claims_as_they_are() -> None:
     assert (claims.epoch, claims.fence, claims.request_sha256) == (7, 11, b"\1" * 32)
     assert (claims.variant, claims.variant_digest) == ("animate-v1", "sha256:" + "a" * 64)
     now_us = time.time_ns() // 1000
-    assert abs(claims.start_before_unix_us - now_us - START_MARGIN_US) < 5_000_000
+    assert abs(claims.start_before_unix_us - now_us - RESERVED.expires_in_us) < 5_000_000
     assert abs(claims.deadline_unix_us - now_us - 60_000_000) < 5_000_000
 
 

@@ -69,7 +69,7 @@ async def stopped(process: asyncio.subprocess.Process, within_s: float) -> tuple
     [
         (["--region", "us-east"], "no slot ledger"),
         (["--region", "US", "--redis-url", "redis://127.0.0.1:1"], "region name 'US'"),
-        (["--region", "us-east", "--redis-url", "redis://127.0.0.1:1/0?socket_timeout=x"], "socket_timeout"),
+        (["--region", "us-east", "--redis-url", "redis://127.0.0.1:1/0?socket_timeout=x"], "options after"),
         (["--region", "us-east", "--redis-url", "redis://127.0.0.1:1", "--listen", "nowhere"], "--listen must be host:port"),
     ],
 )  # fmt: skip

@@ -71,7 +71,7 @@ def test_what_the_local_fleet_writes_is_read() -> None:
         (GOOD.replace('"us-east"', '"US"'), "must be 1 to 32 characters"),
         (GOOD.replace('"us-east"', '"us-"'), "must be 1 to 32 characters"),
         (GOOD.replace('"us-east"', '"eu-west"'), "stands in the file twice"),
-        (GOOD.replace('"10.0.0.1:7411"', "7411"), "must be a string host:port"),
+        (GOOD.replace('"10.0.0.1:7411"', "7411"), "must be host:port"),
         (GOOD.partition("[network]")[0], "network"),
         (GOOD.replace("[[0, 1], [2, 0]]", "[[0, 1]]"), "network.rings must be 2 rows of 2"),
         (GOOD.replace("[[0, 1], [2, 0]]", "[[0, 1], [2]]"), "network.rings must be 2 rows of 2"),

@@ -231,7 +231,7 @@ class PlainLedger(SlotLedger):
             return Refused(Refusal.REBUILDING, self.held_until_us - now, slots, busy)
         able = [worker for worker in serving if worker.offer(request.model, request.variant)]
         eligible = [worker for worker in able if worker.registration.worker not in request.exclude_workers]
-        if not eligible:
+        if not able:
             return Refused(Refusal.NO_WORKER, 0, slots, busy)
         best: tuple[int, bytes, Worker, int] | None = None
         reason = Refusal.FULL

@@ -139,7 +139,7 @@ async def test_excluded_workers_are_passed_over(stand: Stand) -> None:
     await stand.ledger.register(worker("b", 1))
     assert (await granted(stand.ledger, "1", "a")).worker == "b"
     assert (await refused(stand.ledger, "2", "a")).reason is Refusal.FULL
-    assert await refused(stand.ledger, "3", "a", "b") == Refused(Refusal.NO_WORKER, 0, 51, 1)
+    assert await refused(stand.ledger, "3", "a", "b") == Refused(Refusal.FULL, 2 * S, 51, 1)
     assert (await granted(stand.ledger, "4", "b", "unheard-of")).worker == "a"
 
 
@@ -387,7 +387,7 @@ async def test_odd_names_stay_names(stand: Stand, name: str) -> None:
     found = {status.worker: status for status in await stand.ledger.workers()}
     assert found[name].variants == tuple(VariantOffer(o.model, o.variant, o.digest, 11) for o in offers)
     assert name in found[name].reservations
-    assert (await refused(stand.ledger, "x", name, "w" + name, model=name)).reason is Refusal.NO_WORKER
+    assert (await refused(stand.ledger, "x", name, "w" + name, model=name)).reason is Refusal.FULL
     assert await stand.ledger.release(name)
     assert await stand.ledger.claim_request(name, name, 60_000_000, 0.1, 1.0) is RequestClaim.FRESH
     assert await stand.ledger.drain(name, name)

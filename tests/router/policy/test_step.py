@@ -36,12 +36,15 @@ def failed(failure: Failure) -> Event:
 
 
 @pytest.mark.parametrize(
-    ("busy", "region"),
-    [(6, -1), (7, 1), (10, 1)],
-    ids=["below ring 1", "exactly at ring 1", "full"],
+    ("unlock", "region"),
+    [([0.0, 0.0, 0.0], 1), ([1.0, 1.0, 1.0], 1), ([1.01, 1.01, 1.01], -1)],
+    ids=["always", "when full", "never"],
 )
-def test_home_load_opens_rings(busy: int, region: int) -> None:
-    _, command = step(asking_home(), refused(Refusal.FULL, slots=10, busy=busy), 0, 0.5, RULES, NEAR)
+@pytest.mark.parametrize("busy", [4, 10], ids=["slots free for others", "full"])
+def test_a_home_that_refused_is_full_for_this_request(busy: int, unlock: list[float], region: int) -> None:
+    """Free slots that are not for it (another variant, a worker that failed it) must not keep it from leaving."""
+    rules = parameters({"ring_unlock": unlock})
+    _, command = step(asking_home(rules=rules), refused(Refusal.FULL, slots=10, busy=busy), 0, 0.5, rules, NEAR)
     assert command.region == region
 
 

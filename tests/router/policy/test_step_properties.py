@@ -10,14 +10,13 @@ from hypothesis import strategies as st
 from router.policy.parameters import Parameters
 from router.policy.state import Event, Round, State, View
 from router.policy.step import step
-from router.policy.vocabulary import CommandKind, EventKind, Outcome, Phase, Reason, Refusal
+from router.policy.vocabulary import CommandKind, EventKind, Outcome, Phase, Reason
 
 from .lives import LAST, Act, acts_bound, any_life
 from .worlds import EXPECTED, PROPERTY, some_parameters, some_situation, some_view
 
 SEED = 7_000_000
 LIVES = 6_000
-UNUSABLE = (Refusal.LEDGER_DOWN, Refusal.NO_WORKER, Refusal.DRAINING, Refusal.REBUILDING)
 """Refusals of a home that cannot serve at all: it counts as fully loaded, whatever its slots say."""
 
 
@@ -37,10 +36,9 @@ def expected_run_us(act: Act) -> int:
     return max(act.view.run_us, act.before.run_us)
 
 
-def home_load_told(refusal: Event) -> float:
-    """Home's load, from its refusal."""
-    unusable = refusal.refusal in UNUSABLE
-    return 1.0 if unusable or refusal.slots == 0 else min(1.0, refusal.busy / refusal.slots)
+def home_load_told(_refusal: Event) -> float:
+    """Home's load, from its refusal: for this request there is no slot."""
+    return 1.0
 
 
 def may_be_asked(region: int, load: float, rules: Parameters, view: View) -> bool:

@@ -68,7 +68,7 @@ def some_parameters(rng: Random) -> Parameters:
         "backoff": {"base_s": base_us / SECOND_US, "cap_s": cap_us / SECOND_US},
         "start_delay": {
             "share_max": some_unit(rng),
-            "spread_max_s": some_duration_us(rng, DAY_US) / SECOND_US,
+            "spread_max_s": some_duration_us(rng, 60 * SECOND_US) / SECOND_US,
             "pressure_from": some_unit(rng),
         },
         "retry_budget": {"share": some_unit(rng), "floor_per_s": rng.random() * 100},

@@ -114,6 +114,10 @@ async def test_a_stream_that_does_not_register_first(
         await call.done_writing()
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await call.read()
+    if first == "nothing":
+        # It may have been frozen for a while: coming again is no mistake.
+        assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        return
     assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert reason_of(error.value) == ("INVALID", ["register"])
 
