@@ -36,6 +36,7 @@ def up(
     ] = 2,
     regions: Annotated[str, typer.Option(help="Names, separated by commas.")] = ",".join(DEFAULT_REGIONS),
     emulate_rtt: Annotated[bool, typer.Option(help="Delay calls between regions by what an ocean costs.")] = True,
+    policy: Annotated[Path | None, typer.Option(help="TOML file that overrides keys of the default policy.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Say in one JSON document where everything is, then go on.")] = False,
 ) -> None:
     """Start a fleet on this machine and keep it running until Ctrl-C.
@@ -47,9 +48,14 @@ def up(
     with _one_line_failures():
         names = [name.strip() for name in regions.split(",")]
         check_regions(names)
+        policy_toml = _read_policy(policy)
         with contextlib.closing(FleetFile()) as file:
             plan = FleetPlan.make(
-                regions=names, workers_per_region=workers_per_region, port_base=port_base, emulate_rtt=emulate_rtt
+                regions=names,
+                workers_per_region=workers_per_region,
+                port_base=port_base,
+                emulate_rtt=emulate_rtt,
+                policy_toml=policy_toml,
             )
             fleet = _make_fleet(plan)
             started_at = time.monotonic()
@@ -111,6 +117,15 @@ def _check_packages() -> None:
         missing = missing_package(extra)
         if missing is not None:
             raise Failure(f"{missing} (a whole fleet: 'homeward[fleet]')", kind="MissingPackage")
+
+
+def _read_policy(path: Path | None) -> str:
+    if path is None:
+        return ""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise asked_wrongly(f"cannot read the policy file {path}: {error}") from None
 
 
 def _make_fleet(plan: FleetPlan) -> Fleet:

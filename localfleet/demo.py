@@ -17,7 +17,7 @@ from localfleet.state import FleetState
 
 BURST_REQUESTS = 12
 TIMEOUT_S = 120.0
-MOTIONS = ("sway", "zoom", "ripple", "parallax", "drift", "pulse", "spin")
+MOTIONS = ("zoom", "pulse", "parallax", "spin", "sway", "ripple")
 
 # A region of two slots meets a pressure of 0.5 with its second job, below the default 0.7, and a share of 0.25 of so few jobs
 # is often nobody. With these, about eight jobs of the burst are candidates and the chance of no delay at all is 0.1 %.
@@ -169,7 +169,7 @@ def summarise(rows: Sequence[DemoRow]) -> list[str]:
             )
     replaced = sum(row.finished is not None and row.finished.motion != row.request.motion for row in rows)
     if replaced:
-        lines.append(f"Motion: {replaced} photos had nothing to move as asked (no water to ripple, say) and got another motion.")
+        lines.append(f"Motion: {replaced} photo{'s' if replaced > 1 else ''} had nothing to move as asked (no water to ripple, say) and got another motion.")
     failed = [row for row in rows if row.finished is None]
     for row in failed:
         lines.append(f"FAILED: {row.request.name}: {row.error}")

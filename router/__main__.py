@@ -75,6 +75,8 @@ async def serve(settings: Settings) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code: 0 stopped cleanly, 1 failed or hurried, 2 started wrongly."""
+    # gRPC's core writes to standard error past the log; what matters of it reaches us as exceptions.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         settings, log_level = parse(arguments)
     except SettingsError as error:

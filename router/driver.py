@@ -96,6 +96,7 @@ class RequestLife:
         self._run = Run()
         self._start_delay_us = 0
         self._dispatched_at_us = 0
+        self._failed_runs_us = 0
         self._work_began = False
         self._exclude: frozenset[tuple[int, str]] = frozenset()
         """Workers that failed this request, with their region: a name means one worker only within its region."""
@@ -208,6 +209,7 @@ class RequestLife:
         if run.failure is not Failure.NONE:
             around.metrics.worker_failed(run.failure.name)
             _log.info("%s failed on %s: %s", self._request.request_id, granted.worker, run.why)
+            self._failed_runs_us += around.clock.now_us() - now_us
             self._exclude |= {(command.region, granted.worker)}
             self._give_back()
             return Event(EventKind.FAILED.value, command.region, failure=run.failure.value)
@@ -271,7 +273,7 @@ class RequestLife:
             outcome=Outcome(command.outcome),
             reason=Reason(command.reason),
             attempts=self._state.attempt,
-            wait_us=max(0, began_at - self._start_delay_us - self._arrived_at_us),
+            wait_us=max(0, began_at - self._start_delay_us - self._failed_runs_us - self._arrived_at_us),
             start_delay_us=self._start_delay_us,
             retry_after_us=max(0, command.at_us - now_us) if command.kind == CommandKind.SHED else 0,
             served_region=self._state.region if command.outcome == Outcome.OK else -1,

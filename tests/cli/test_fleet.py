@@ -97,7 +97,7 @@ def test_the_plan_of_the_demo() -> None:
     calm, burst = plan_requests(REGIONS, PHOTOS)
     assert [request.home for request in calm] == list(REGIONS)
     assert {request.home for request in burst} == {"us-east"}
-    assert burst[2].name == "burst-03-rocket-ripple"
+    assert burst[2].name == "burst-03-rocket-parallax"
     assert len({(request.photo, request.motion) for request in burst}) == demo.BURST_REQUESTS
     names = [request.name for request in [*calm, *burst]]
     assert len(set(names)) == len(names)
@@ -111,17 +111,17 @@ def test_the_summary_counts_what_the_table_shows() -> None:
     assert "Burst: 5 requests at us-east at once; 1 ran there, 3 spilled (2 to eu-west, 1 to ap-northeast)." in text
     assert "Backoff: 1 found no free slot at first and waited, the longest 1.5 s." in text
     assert "Marginal execution delay: 1 started later on purpose, the longest by 700 ms" in text
-    assert "FAILED: burst-05-cat-pulse: every slot is busy" in text
+    assert "FAILED: burst-05-cat-ripple: every slot is busy" in text
     telling = demo.most_telling(rows)
     assert telling is not None
-    assert telling.request.name == "burst-02-coffee-zoom"
+    assert telling.request.name == "burst-02-coffee-pulse"
     assert demo.most_telling(rows[:2]) is None
 
 
 def test_the_page_shows_everything_and_asks_nobody(tmp_path: Path) -> None:
     page = write_page([a_row(6, "eu-west"), a_row(7, None)], ["<words>"], tmp_path).read_text()
-    assert 'src="burst-04-temple &amp; sons-parallax.webp"' in page
-    assert "parallax → drift" in page
+    assert 'src="burst-04-temple &amp; sons-spin.webp"' in page
+    assert "spin → drift" in page
     assert "every slot is busy &lt;b&gt;" in page
     assert "&lt;words&gt;" in page
     assert "http" not in page

@@ -116,6 +116,7 @@ def test_a_failed_worker_is_left_out_of_the_next_round() -> None:
         # The first failure is retried at once: no wait, but a token.
         assert world.commands() == ["reserve", "dispatch", "withdraw_budget", "reserve", "dispatch", "finish"]
         assert world.metric("homeward_worker_failures_total", failure="WORKER_LOST") == 1
+        assert ending.wait_us == 20_000 + 8_000 + 20_000, "two placements and a token; a failed run is no waiting for a slot"
         world.books.check()
 
     run_virtual(scenario())
