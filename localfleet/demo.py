@@ -169,7 +169,8 @@ def summarise(rows: Sequence[DemoRow]) -> list[str]:
             )
     replaced = sum(row.finished is not None and row.finished.motion != row.request.motion for row in rows)
     if replaced:
-        lines.append(f"Motion: {replaced} photo{'s' if replaced > 1 else ''} had nothing to move as asked (no water to ripple, say) and got another motion.")
+        photos = "1 photo" if replaced == 1 else f"{replaced} photos"
+        lines.append(f"Motion: {photos} had nothing to move as asked (no water to ripple, say) and got another motion.")
     failed = [row for row in rows if row.finished is None]
     for row in failed:
         lines.append(f"FAILED: {row.request.name}: {row.error}")

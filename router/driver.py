@@ -11,8 +11,9 @@ function cannot have: the slot, the connection, the clock, and the duty to give 
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from homeward.v1 import generation_pb2, outcome_pb2
 from router.capacity.ledger import LedgerUnavailable
@@ -52,6 +53,12 @@ class Surroundings:
     """Requests waiting for a slot in this router now."""
     loose_ends: set[asyncio.Task[None]] = field(default_factory=set)
     """Releases under way; a drain waits for them."""
+
+    def later(self, ending: Coroutine[Any, Any, None]) -> None:
+        """See to it that `ending` (a release, say) happens, whatever becomes of the caller."""
+        task = asyncio.create_task(ending)
+        self.loose_ends.add(task)
+        task.add_done_callback(self.loose_ends.discard)
 
 
 @dataclass(slots=True)
@@ -159,13 +166,13 @@ class RequestLife:
         try:
             answer = await asyncio.shield(asking)
         except asyncio.CancelledError:
-            self._later(_reserve_then_release(asking, target, ask.reservation_id))
+            self._around.later(_reserve_then_release(asking, target, ask.reservation_id))
             raise
         name = around.board.topology.names[region]
         if isinstance(answer, NotGranted):
             if answer.maybe_claimed:
                 # The id is ours, so the slot can be given back unseen.
-                self._later(target.release(ask.reservation_id))
+                self._around.later(target.release(ask.reservation_id))
             around.metrics.refused(name, answer.refusal)
             around.board.refused(region, model)
             return Event(
@@ -256,15 +263,7 @@ class RequestLife:
         region = self._state.region
         succeeded_elsewhere = self._run.result is not None and region != self._around.board.home
         if not succeeded_elsewhere:
-            self._later(self._around.targets[region].release(granted.reservation_id))
-
-    def _later(self, ending: Awaitable[None]) -> None:
-        async def finish() -> None:
-            await ending
-
-        task = asyncio.create_task(finish())
-        self._around.loose_ends.add(task)
-        task.add_done_callback(self._around.loose_ends.discard)
+            self._around.later(self._around.targets[region].release(granted.reservation_id))
 
     def _ending(self, command: Command) -> Ending:
         now_us = self._around.clock.now_us()

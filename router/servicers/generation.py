@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable
 
 from homeward.v1 import generation_pb2, generation_pb2_grpc, outcome_pb2
 from router.driver import Ending, RequestLife, Surroundings
@@ -97,7 +96,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
             ending = await RequestLife(self._around, request, digest, deadline_at_us, context.write).live()
             succeeded = ending.outcome is Outcome.OK
         finally:
-            self._later(self._claims.settle(request.request_id, digest.hex(), succeeded=succeeded))
+            self._around.later(self._claims.settle(request.request_id, digest.hex(), succeeded=succeeded))
         if not succeeded:
             raise self._error(ending, request.model)
         await self._deliver(request, ending, began_us, context)
@@ -108,21 +107,13 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
         try:
             await asyncio.shield(claiming)
         except asyncio.CancelledError:
-            self._later(self._unclaim(claiming, request_id, digest))
+            self._around.later(self._unclaim(claiming, request_id, digest))
             raise
 
     async def _unclaim(self, claiming: "asyncio.Task[None]", request_id: str, digest: str) -> None:
         await asyncio.wait([claiming])
         if claiming.exception() is None:
             await self._claims.settle(request_id, digest, succeeded=False)
-
-    def _later(self, settling: Awaitable[None]) -> None:
-        async def finish() -> None:
-            await settling
-
-        task = asyncio.create_task(finish())
-        self._around.loose_ends.add(task)
-        task.add_done_callback(self._around.loose_ends.discard)
 
     def _error(self, ending: Ending, model: str) -> RequestError:
         message = MESSAGES.get(ending.outcome, ending.outcome.name)
