@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from itertools import islice
 
 import grpc
 import pytest
@@ -12,6 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from homeward import HomewardError, Outcome, RouterUnavailable
 from localfleet.valkey import EmbeddedValkey
+from router.policy.draws import draw, request_key
+from router.policy.vocabulary import EventKind
 from router.server import SERVICES, Router, StartError
 from tests.router.fake_worker import OUTPUT
 from tests.router.stand import PATIENCE_S, Stand, eventually, free_ports, fresh_region, open_stand, settings_of
@@ -131,6 +134,11 @@ async def test_a_drain_does_not_wait_for_ever(valkey: EmbeddedValkey, photo: byt
         await eventually(lambda: not worker.running, "the worker hears of it")
 
 
+def start_draw(request_id: str) -> float:
+    """The draw that decides about this request's start delay in its first attempt."""
+    return draw(0, request_key(request_id), 1, EventKind.GRANTED)
+
+
 async def test_a_stopped_router_gives_back_what_it_held(valkey: EmbeddedValkey, photo: bytes) -> None:
     """Stopped during a start delay: the slot is claimed, no worker has it."""
     region = fresh_region()
@@ -139,7 +147,11 @@ async def test_a_stopped_router_gives_back_what_it_held(valkey: EmbeddedValkey, 
         async with open_stand(settings_of(region, valkey.url, policy=policy)) as stopped:
             worker = await stopped.worker(slots=8)
             worker.hold()
-            running = [asyncio.create_task(stopped.client.run(photo=photo, timeout_s=300)) for _ in range(6)]
+            # Draws in a range that the share covers from the second busy slot on: all but the first job start seconds later.
+            lucky = (name for name in map("request-{}".format, range(10_000)) if 0.05 < start_draw(name) < 0.1)
+            running = [
+                asyncio.create_task(stopped.client.run(photo=photo, request_id=name, timeout_s=300)) for name in islice(lucky, 6)
+            ]
 
             async def claimed() -> bool:
                 return await other.busy() == 6
