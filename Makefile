@@ -35,8 +35,9 @@ lint: $(VENV)/.has-dev
 proto:
 	@proto/generate.sh
 
-# Are the committed stubs those of the .proto files? The generator lives in an environment of its own, see proto/generate.sh.
+# Is the contract lint-free (where buf is installed), and are the committed stubs those of the .proto files? The generator lives in an environment of its own, see proto/generate.sh.
 check-proto:
+	@if command -v buf >/dev/null; then buf lint; fi
 	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && proto/generate.sh "$$fresh" && \
 		for stub in $$(cd "$$fresh" && find . -type f); do \
 			cmp -s "$$fresh/$$stub" "proto/$$stub" || { echo "proto/$$stub is not what its .proto says: run make proto" >&2; exit 1; }; \
