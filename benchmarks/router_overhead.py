@@ -24,10 +24,11 @@ from pathlib import Path
 import grpc
 from PIL import Image
 
+from homeward.request_digest import request_sha256
 from homeward.v1 import generation_pb2, generation_pb2_grpc, operations_pb2, operations_pb2_grpc, work_pb2, work_pb2_grpc
 from localfleet.valkey import EmbeddedValkey
 from router.capacity.ledger import Reserved
-from router.grants import request_sha256, sign_grant
+from router.grants import sign_grant
 
 REGION = "bench"
 RESULTS = Path(__file__).parent / "results" / "router_overhead.json"

@@ -29,7 +29,6 @@ class RegionFigures:
     as_of_us: int | None = None
     """Instant, on the router's clock, at which the numbers were true; None: nothing was ever heard."""
     ledger_down: bool = False
-    epoch: int = 0
     trouble: str = ""
     """Why nothing newer comes, in one line."""
 
@@ -66,7 +65,6 @@ class CapacityBoard:
             waiting=snapshot.waiting,
             as_of_us=heard_at_us - snapshot.age_ms * 1000,
             ledger_down=snapshot.ledger_down,
-            epoch=snapshot.epoch,
         )
 
     def lost(self, region: int, trouble: str) -> None:

@@ -1,7 +1,7 @@
 """Why each request went where it went: the decisions of the last requests, with the numbers they saw.
 
-Bounded: the oldest request is forgotten first, and one request keeps at most `DECISIONS_PER_REQUEST_MAX` decisions, far above
-what `attempts_max` allows.
+Bounded: the oldest request is forgotten first, and one request keeps at most `DECISIONS_PER_REQUEST_MAX` decisions: the
+first ones, and the last.
 """
 
 import time
@@ -29,7 +29,7 @@ class Story:
     served_region: str = ""
 
 
-def sentence(event: str, command: Command, region: str, asked: str, attempt: int, delay_ms: int) -> str:
+def sentence(command: Command, region: str, asked: str, attempt: int, delay_ms: int) -> str:
     """One readable sentence for a decision. `region` is the command's, `asked` the event's region (may be empty)."""
     kind, reason = CommandKind(command.kind), Reason(command.reason)
     if kind is CommandKind.RESERVE:
@@ -60,7 +60,8 @@ def sentence(event: str, command: Command, region: str, asked: str, attempt: int
         what = "a slot is expected to free" if reason is Reason.SLOT_ETA else "exponential backoff with full jitter"
         return f"wait {delay_ms} ms: {what}"
     if kind is CommandKind.SHED:
-        return f"refuse ({Outcome(command.outcome).name}): {reason.name.lower()}; come back in {delay_ms} ms"
+        back = f"; come back in {delay_ms} ms" if delay_ms > 0 else ""
+        return f"refuse ({Outcome(command.outcome).name}): {reason.name.lower()}{back}"
     return f"end: {Outcome(command.outcome).name}"
 
 
@@ -89,7 +90,7 @@ class DecisionRecord:
 
     def note(
         self, story: Story, event: Event, command: Command, attempt: int, now_us: int, snapshot_age_us: int
-    ) -> operations_pb2.Decision:
+    ) -> None:
         """Add one decision."""
         name = self._names[command.region] if command.region >= 0 else ""
         asked = self._names[event.region] if event.region >= 0 else ""
@@ -108,11 +109,12 @@ class DecisionRecord:
             delay_us=max(0, command.at_us - now_us),
             snapshot_age_us=snapshot_age_us,
             refusal=peering_pb2.RefusalReason.Name(event.refusal),
-            text=sentence(happened, command, name, asked, attempt, max(0, command.at_us - now_us) // 1000),
+            text=sentence(command, name, asked, attempt, max(0, command.at_us - now_us) // 1000),
         )
-        if len(story.decisions) < DECISIONS_PER_REQUEST_MAX:
-            story.decisions.append(decision)
+        if len(story.decisions) >= DECISIONS_PER_REQUEST_MAX:
+            # The newest says how it ended.
+            story.decisions.pop()
+        story.decisions.append(decision)
         if command.kind in (CommandKind.FINISH, CommandKind.SHED):
             story.outcome = Outcome(command.outcome)
             story.served_region = name if story.outcome is Outcome.OK else ""
-        return story.decisions[-1]

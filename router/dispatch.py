@@ -115,9 +115,15 @@ async def run_job(
         async with aclosing(travelled(call, rtt_us // 2)) as responses:
             await _follow(responses, on_progress, run)
     except grpc.aio.AioRpcError as error:
-        judge(run, error)
+        # A status after the whole output takes nothing away from it (one id, one success).
+        if not _is_whole(run):
+            judge(run, error)
     finally:
         call.cancel()
+
+
+def _is_whole(run: Run) -> bool:
+    return run.result is not None and run.result.output.size_bytes == sum(map(len, run.chunks))
 
 
 async def _follow(
@@ -142,7 +148,7 @@ async def _follow(
             run.chunks.append(response.output_chunk.data)
         elif kind == "result":
             run.result = response.result
-    if run.result is None or run.result.output.size_bytes != size:
+    if not _is_whole(run):
         run.failure = Failure.WORKER_LOST
         run.why = "the worker ended the call without a whole result"
 

@@ -32,6 +32,9 @@ from router.status import Violation
 
 _log = logging.getLogger(__name__)
 
+CLOCKS_AGREE_US = 250_000
+"""A worker may call the deadline this much earlier than we do: the grant states it by the wall clock."""
+
 Emit = Callable[[generation_pb2.GenerateResponse], Awaitable[None]]
 
 
@@ -51,14 +54,15 @@ class Surroundings:
     seed: int
     waiting: int = 0
     """Requests waiting for a slot in this router now."""
-    loose_ends: set[asyncio.Task[None]] = field(default_factory=set)
+    loose_ends: set[asyncio.Task[Any]] = field(default_factory=set)
     """Releases under way; a drain waits for them."""
 
-    def later(self, ending: Coroutine[Any, Any, None]) -> None:
+    def later(self, ending: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
         """See to it that `ending` (a release, say) happens, whatever becomes of the caller."""
         task = asyncio.create_task(ending)
         self.loose_ends.add(task)
         task.add_done_callback(self.loose_ends.discard)
+        return task
 
 
 @dataclass(slots=True)
@@ -174,7 +178,8 @@ class RequestLife:
                 # The id is ours, so the slot can be given back unseen.
                 self._around.later(target.release(ask.reservation_id))
             around.metrics.refused(name, answer.refusal)
-            around.board.refused(region, model)
+            if answer.refusal in (Refusal.FULL, Refusal.NOT_OFFERED) and not ask.exclude_workers:
+                around.board.refused(region, model)
             return Event(
                 EventKind.REFUSED.value, region, answer.refusal.value, eta_us=answer.eta_us, slots=answer.slots, busy=answer.busy
             )
@@ -183,7 +188,7 @@ class RequestLife:
         self._granted, self._run = answer, Run()
         return Event(
             EventKind.GRANTED.value, region, run_us=answer.service_us, slots=answer.slots, busy=answer.busy,
-            waiting=answer.waiting,
+            waiting=answer.waiting, hold_us=answer.expires_in_us,
         )  # fmt: skip
 
     async def _dispatch(self, command: Command) -> Event:
@@ -211,7 +216,10 @@ class RequestLife:
         run = self._run
         await around.dispatch(command.region, granted, self._request, self._time_left_us(), self._progress, run)
         self._work_began = self._work_began or run.started
-        if run.deadline_passed:
+        if run.deadline_passed and self._time_left_us() > CLOCKS_AGREE_US:
+            # The worker's clock is wrong, or it gave up early: the request itself has time left.
+            run.failure = Failure.WORKER_LOST
+        elif run.deadline_passed:
             return Event(EventKind.DEADLINE.value)
         if run.failure is not Failure.NONE:
             around.metrics.worker_failed(run.failure.name)

@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import time
 
-from homeward.v1 import generation_pb2, work_pb2
+from homeward.v1 import work_pb2
 from router.capacity.ledger import Reserved
 
 SECRET_BYTES = 32
@@ -19,11 +19,6 @@ def worker_key(secret: bytes, region: str, worker: str, incarnation: str) -> byt
     """Key with which this worker verifies its grants, 32 bytes."""
     label = "\0".join(("homeward-grant-v1", region, worker, incarnation)).encode()
     return hmac.new(secret, label + b"\x01", hashlib.sha256).digest()
-
-
-def request_sha256(request: generation_pb2.GenerateRequest) -> bytes:
-    """Digest of the deterministic serialisation: what grant and idempotency claim are tied to."""
-    return hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
 
 
 def sign_grant(

@@ -50,12 +50,13 @@ class HomeRegion:
             exclude_workers=ask.exclude_workers,
         )
         try:
-            secret = await self.secret()
             answer = await self.guard.act("reserve", lambda ledger: ledger.reserve(wanted))
+            if not isinstance(answer, Reserved):
+                return NotGranted(answer.reason, answer.eta_us, answer.slots, answer.busy)
+            self.guard.note_epoch(answer.epoch)
+            secret = await self.secret()
         except LedgerUnavailable:
-            return NotGranted(Refusal.LEDGER_DOWN)
-        if not isinstance(answer, Reserved):
-            return NotGranted(answer.reason, answer.eta_us, answer.slots, answer.busy)
+            return NotGranted(Refusal.LEDGER_DOWN, maybe_claimed=True)
         return Granted(
             reservation_id=answer.reservation_id,
             grant=sign_grant(secret, self.region, answer, ask.request_sha256, ask.time_left_us),
@@ -67,14 +68,15 @@ class HomeRegion:
             slots=answer.slots,
             busy=answer.busy,
             waiting=self.waiting(),
+            expires_in_us=answer.expires_in_us,
         )
 
-    async def release(self, reservation_id: str) -> None:
-        """Give a slot back. If the ledger cannot be reached the reservation expires by itself."""
+    async def release(self, reservation_id: str) -> bool:
+        """Give a slot back; whether it was still there. If the ledger cannot be reached the reservation expires by itself."""
         try:
-            await self.guard.act("release", lambda ledger: ledger.release(reservation_id))
+            return await self.guard.act("release", lambda ledger: ledger.release(reservation_id))
         except LedgerUnavailable:
-            return
+            return False
 
     async def snapshot(self, reserve_share: float) -> peering_pb2.WatchCapacityResponse:
         """What the region has and offers now. While the ledger is down it has nothing to offer, and says so."""

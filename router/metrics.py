@@ -1,7 +1,7 @@
 """Every metric of the router, by name. Labels are bounded: regions, models, enumerations; never a request or a tenant.
 
-Each `Metrics` has a registry of its own, so that tests can hold several routers in one process. Children are cached by
-prometheus-client's own dictionary once and kept here where they are hot: a `labels()` call costs about a microsecond.
+Each `Metrics` has a registry of its own, so that tests can hold several routers in one process. The children of the
+hottest ones are kept here: a `labels()` call costs about a microsecond.
 """
 
 from collections.abc import Iterable
@@ -77,6 +77,9 @@ class Metrics:
         )
         self.peer_asks_dropped = Counter(
             "homeward_peer_asks_dropped_total", "Asks of other regions not made: too many were being paced.", registry=registry
+        )
+        self.background_failures = Counter(
+            "homeward_background_failures_total", "Background work that broke and was started again.", registry=registry
         )
         self.explained = Gauge("homeward_explained_requests", "Requests whose decisions are kept for explain.", registry=registry)
         self.request = cache(self._request)

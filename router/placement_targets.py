@@ -37,6 +37,8 @@ class Granted:
     slots: int
     busy: int
     waiting: int
+    expires_in_us: int = 0
+    """The slot is held this long for a job that has not started; 0 unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,6 @@ class PlacementTarget(Protocol):
         """Claim one slot."""
         ...
 
-    async def release(self, reservation_id: str) -> None:
-        """Give it back; harmless if it is gone."""
+    async def release(self, reservation_id: str) -> bool:
+        """Give it back; False (and no harm) if it was gone, or nobody answered."""
         ...

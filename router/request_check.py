@@ -17,6 +17,7 @@ RESERVATION_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 MOTION_NAME = re.compile(r"[a-z0-9-]{0,32}")
 TIMEOUT_S_MAX = 600
+ROUNDING_S = 3
 EXCLUDED_WORKERS_MAX = 64
 PHOTO_BYTES_MAX = 12 * 1024 * 1024
 PHOTO_PIXELS_MAX = 16_800_000
@@ -29,7 +30,8 @@ def check_deadline(time_left_s: float | None) -> float:
         raise invalid("deadline", f"is missing: set a gRPC deadline of at most {TIMEOUT_S_MAX} s")
     if time_left_s <= 0:
         raise RequestError(Outcome.DEADLINE_EXCEEDED, "the deadline has already passed")
-    if time_left_s > TIMEOUT_S_MAX + 1:
+    # gRPC rounds a timeout on its way.
+    if time_left_s > TIMEOUT_S_MAX + ROUNDING_S:
         raise invalid("deadline", f"is {time_left_s:.0f} s away: at most {TIMEOUT_S_MAX} s are allowed")
     return time_left_s
 

@@ -6,7 +6,8 @@ as DRAINING while those under way run to their end; then connections are closed.
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from functools import partial
 from threading import Thread
 from wsgiref.simple_server import WSGIServer
 
@@ -53,6 +54,8 @@ SWEEP_MAX = 256
 """Expired leases and reservations that one sweep removes; the next one takes the rest."""
 GIVE_BACK_S = 2.0
 """Longest time in which a stopping router gives back what cancelled requests held."""
+RESTART_S = 1.0
+"""Pause before background work that broke starts again."""
 RETRIES_PER_S = 200
 """Second and later placement rounds of this router, paced: waiters that wake together do not ask together."""
 SERVICES = tuple(
@@ -125,8 +128,8 @@ class Router:
         )  # fmt: skip
 
     async def _withdraw_retry(self, parameters: Parameters) -> bool:
-        share, floor = parameters.retry_budget_share, parameters.retry_budget_floor_per_s
-        return await self._guard.act("withdraw_retry", lambda ledger: ledger.withdraw_retry(share, floor))
+        floor = parameters.retry_budget_floor_per_s
+        return await self._guard.act("withdraw_retry", lambda ledger: ledger.withdraw_retry(floor))
 
     async def start(self) -> None:
         """Open everything and serve. Raises `StartError`."""
@@ -152,15 +155,14 @@ class Router:
         self._serve_metrics()
         for service in ("", *SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
-        self._keep(self._guard.keep_watch(), self._snapshots.keep_reading(), self._keep_sweeping(), self._keep_measuring())
+        self._keep(self._guard.keep_watch, self._snapshots.keep_reading, self._keep_sweeping, self._keep_measuring)
         for region in range(len(self.settings.topology.names)):
             if region != self.board.home:
-                self._keep(
-                    watch_region(
-                        region, self.board, self._channels, self._clock, self.metrics,
-                        emulate_rtt=self.settings.topology.emulate_rtt,
-                    )
-                )  # fmt: skip
+                self._keep(partial(self._watch, region))
+
+    async def _watch(self, region: int) -> None:
+        emulate_rtt = self.settings.topology.emulate_rtt
+        await watch_region(region, self.board, self._channels, self._clock, self.metrics, emulate_rtt=emulate_rtt)
 
     async def _listen(self) -> None:
         host = self.settings.listen.rpartition(":")[0]
@@ -186,11 +188,18 @@ class Router:
         except OSError as error:
             raise StartError(f"cannot serve metrics on {host}:{port}: {error.strerror}") from None
 
-    def _keep(self, *works: Coroutine[None, None, None]) -> None:
-        for work in works:
-            task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
-            task.add_done_callback(_complain)
-            self._tasks.append(task)
+    def _keep(self, *works: Callable[[], Coroutine[None, None, None]]) -> None:
+        self._tasks += [asyncio.create_task(self._forever(work)) for work in works]
+
+    async def _forever(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
+        """A defect in a background task must neither end it nor be silent: a router without snapshots is asked by nobody."""
+        while True:
+            try:
+                await work()
+            except Exception:
+                _log.exception("background work broke; it starts again in %g s", RESTART_S)
+                self.metrics.background_failures.inc()
+            await asyncio.sleep(RESTART_S)
 
     async def _keep_sweeping(self) -> None:
         while True:
@@ -237,9 +246,3 @@ class Router:
             await asyncio.to_thread(self._metrics_server.shutdown)
             self._metrics_thread.join()
             self._metrics_server.server_close()
-
-
-def _complain(task: "asyncio.Task[None]") -> None:
-    """A background task must not die in silence."""
-    if not task.cancelled() and task.exception() is not None:
-        _log.error("background task %s died", task.get_coro(), exc_info=task.exception())

@@ -5,6 +5,7 @@ where a field is wrong. UNAVAILABLE means "not now", and is the only code worth 
 itself and to quotas. Metadata `work_began` says whether a worker had started.
 """
 
+import random
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -113,6 +114,11 @@ def rich_status(error: RequestError) -> status_pb2.Status:
         ]
         details.append(_packed(error_details_pb2.BadRequest(field_violations=fields)))
     return status_pb2.Status(code=code_pb2.Code.Value(code.name), message=error.message, details=details)
+
+
+def jittered(delay_us: int) -> int:
+    """From half of `delay_us` up to it: gRPC callers wait exactly as told, so whoever tells many has to spread them."""
+    return delay_us // 2 + random.randrange(delay_us // 2 + 1)
 
 
 async def abort(context: Context, error: RequestError) -> None:

@@ -136,7 +136,7 @@ def _fail(message: str) -> int:
     if logging.getLogger().handlers:
         log.error("%s", one_line)
     else:
-        sys.stderr.write(f"python -m workers: error: {one_line}\n")
+        sys.stderr.write(f"homeward worker: error: {one_line}\n")
     return EXIT_FAILED
 
 

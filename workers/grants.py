@@ -26,6 +26,7 @@ from collections.abc import Mapping
 import grpc
 from google.protobuf.message import DecodeError
 
+from homeward.request_digest import request_sha256
 from homeward.v1.generation_pb2 import GenerateRequest
 from homeward.v1.work_pb2 import Grant, GrantClaims
 from workers.identity import WorkerIdentity
@@ -139,8 +140,3 @@ class GrantGate:
         if claims.incarnation != mine.incarnation:
             message = "the grant is for another incarnation of this worker"
             raise Refusal(RefusalReason.GRANT_FOREIGN, message, code=grpc.StatusCode.FAILED_PRECONDITION)
-
-
-def request_sha256(request: GenerateRequest) -> bytes:
-    """Return the SHA-256 of the request's deterministic serialisation: what a grant is bound to."""
-    return hashlib.sha256(request.SerializeToString(deterministic=True)).digest()

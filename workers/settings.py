@@ -51,7 +51,7 @@ class _OneLineParser(argparse.ArgumentParser):
 def parse_settings(arguments: Sequence[str]) -> WorkerSettings:
     """Return the settings of a command line. Exits with 2 and one line when they are wrong."""
     parser = _OneLineParser(
-        prog="python -m workers",
+        prog="homeward worker",
         description="A GPU worker: attaches to its region's router and runs the jobs it is granted.",
         allow_abbrev=False,
     )

@@ -45,13 +45,27 @@ local function leave(worker)
   leave_group(worker, known[2], tonumber(known[4]))
 end
 
+local RETIRED_LEASES = 150 -- how long an incarnation that lost its name is remembered: 10 minutes at a lease of 4 s
+
+-- Remembered incarnations: those that a newer one superseded, and (`ended`) those whose lease is over.
+local function retired(worker, incarnation, ended) return (ended and '+' or '') .. #worker .. ':' .. worker .. incarnation end
+local function retire(worker, incarnation, ended)
+  redis.call('ZADD', RETIRED, digits(now + RETIRED_LEASES * LEASE_US), retired(worker, incarnation, ended))
+end
+local function is_retired(worker, incarnation, ended)
+  local forget_at = redis.call('ZSCORE', RETIRED, retired(worker, incarnation, ended))
+  return forget_at and tonumber(forget_at) > now
+end
+
 local function drop_worker(worker)
+  local incarnation = redis.call('HGET', WORKER .. worker, 'incarnation')
   local held = redis.call('HKEYS', HELD .. worker)
   for _, id in ipairs(held) do redis.call('DEL', RESERVATION .. id) end
   in_chunks('ZREM', EXPIRIES, held)
   leave(worker)
   redis.call('DEL', HELD .. worker, WORKER .. worker)
   redis.call('ZREM', LEASES, worker)
+  if incarnation then retire(worker, incarnation, true) end
 end
 
 -- Returns false if there was no such reservation.

@@ -15,8 +15,7 @@ expire_due(LOOK_MAX)
 local worker, incarnation, running = arg(1), arg(2), tonumber(arg(3))
 
 if not alive(worker, incarnation) then
-  local forget_at = redis.call('ZSCORE', RETIRED, #worker .. ':' .. worker .. incarnation)
-  local superseded = alive(worker) or (forget_at and tonumber(forget_at) > now)
+  local superseded = alive(worker) or is_retired(worker, incarnation)
   return {epoch, fence, 0, superseded and 1 or 0}
 end
 local known = redis.call('HMGET', WORKER .. worker, 'state', 'group', 'epoch', 'service_us')

@@ -82,6 +82,8 @@ class Registered:
     epoch: int
     superseded: str | None
     """Incarnation that held the name until now, if another."""
+    accepted: bool = True
+    """False: that other one is alive and newer; this one had the name before, is not registered, and must stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,16 +249,10 @@ class SlotLedger(Protocol):
         """End the claim: a success is remembered, a failure lets the id be used again (with the same content)."""
         ...
 
-    async def withdraw_retry(self, fresh_share: float, floor_per_s: float) -> bool:
+    async def withdraw_retry(self, floor_per_s: float) -> bool:
         """Take one token from the region's retry budget (a bucket of at most `RETRY_BUDGET_WINDOW_S` seconds' worth)."""
         ...
 
     async def grant_secret(self, proposed: bytes) -> bytes:
         """The region's secret for signing grants: the first proposal wins and is shared by all routers of the region."""
         ...
-
-
-RETRY_BUDGET_WINDOW_S = 10
-"""Credit older than this is worth nothing, as in Finagle's RetryBudget (10 s)."""
-RETRY_BUDGET_TOKENS_MAX = 1000
-"""No bucket holds more, however much fresh traffic there was."""

@@ -3,10 +3,12 @@
 -- ARGV   1 worker, 2 incarnation, 3 address, 4 slots, 5 slot group, 6 pool, 7 models (JSON list), 8 offers (JSON list of
 --        [model, variant, digest]), 9 number of offers, then the service time of each in microseconds, then the ids of the
 --        reservations that the worker runs.
--- Reply  {epoch, fence, incarnation that held the name until now, or nil}
+-- Reply  {epoch, fence, incarnation that held the name until now, or nil, 1 or 0: registered}
 --
 -- Rules
--- * The order of calls decides which incarnation is newer. The older one is remembered, so that its heartbeats learn it.
+-- * The order of first calls decides which incarnation is newer. The older one is remembered, so that its heartbeats learn it,
+--   and does not get the name back from another that is alive: not from the one that superseded it, nor, if it was silent for
+--   a lease, from one that came meanwhile.
 -- * What the worker runs stays or is adopted, in the order given, up to its slots; an id that another worker holds is skipped.
 -- * What the same incarnation holds but does not run yet (a grant on its way) stays too, oldest fence first, while there are
 --   slots. Whatever else the name held goes.
@@ -16,7 +18,6 @@
 begin(false)
 expire_due(LOOK_MAX)
 
-local RETIRED_LEASES = 150 -- how long a superseded incarnation is remembered: 10 minutes at a lease of 4 s
 local RETIRED_FORGET_MAX = 64 -- and how many old ones a call forgets
 
 local worker, incarnation, slots, group = arg(1), arg(2), tonumber(arg(4)), arg(5)
@@ -26,6 +27,9 @@ for n = 10 + offers, #ARGV - 6 do running[#running + 1] = arg(n) end
 
 if redis.call('EXISTS', WORKER .. worker) == 1 and not alive(worker) then drop_worker(worker) end
 local former = redis.call('HGET', WORKER .. worker, 'incarnation')
+if former and former ~= incarnation and (is_retired(worker, incarnation) or is_retired(worker, incarnation, true)) then
+  return {epoch, fence, former, 0}
+end
 local held = redis.call('HKEYS', HELD .. worker)
 
 -- Which reservations the lease starts with: a list of {id, known, renewed}.
@@ -99,12 +103,11 @@ end
 for slot = #kept, slots - 1 do redis.call('ZADD', FREE .. group, digits(now), slot_member(slot, worker)) end
 
 -- Remember who is the older one.
-local function retired(of) return #worker .. ':' .. worker .. of end
 local old = redis.call('ZRANGEBYSCORE', RETIRED, '-inf', digits(now), 'LIMIT', 0, RETIRED_FORGET_MAX)
 in_chunks('ZREM', RETIRED, old)
-redis.call('ZREM', RETIRED, retired(incarnation))
+redis.call('ZREM', RETIRED, retired(worker, incarnation), retired(worker, incarnation, true))
 if former and former ~= incarnation then
-  redis.call('ZADD', RETIRED, digits(now + RETIRED_LEASES * LEASE_US), retired(former))
-  return {epoch, fence, former}
+  retire(worker, former)
+  return {epoch, fence, former, 1}
 end
-return {epoch, fence, false}
+return {epoch, fence, false, 1}

@@ -54,7 +54,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
 """The acts, and what each includes besides the frame."""
 
 _STORE_CODES = "BUSY|CLUSTERDOWN|LOADING|MASTERDOWN|MISCONF|NOAUTH|NOPERM|NOREPLICAS|OOM|READONLY|TRYAGAIN|UNKILLABLE|WRONGPASS"
-_STORE_ERROR = re.compile(rf"(?:^|-)(?:{_STORE_CODES})\b")
+_STORE_ERROR = re.compile(rf"(?:^|-)(?:{_STORE_CODES})\b|DB index is out of range")
 """The store's own troubles. Redis before 7 quotes the code of an error inside a script: `…: -OOM command not allowed…`."""
 
 

@@ -13,8 +13,6 @@ from typing import ClassVar
 
 from router.capacity.keyspace import group_name, pool_name
 from router.capacity.ledger import (
-    RETRY_BUDGET_TOKENS_MAX,
-    RETRY_BUDGET_WINDOW_S,
     HeartbeatSeen,
     LedgerMisconfigured,
     LedgerTimings,
@@ -30,6 +28,7 @@ from router.capacity.ledger import (
     WorkerStatus,
 )
 from router.capacity.scripts import Argument, Reply, Scripts, source
+from router.policy.parameters import RETRY_BUDGET_TOKENS_MAX, RETRY_BUDGET_WINDOW_S
 from router.policy.vocabulary import Refusal
 
 DESCRIBED_AT_ONCE = 100
@@ -73,7 +72,7 @@ class ValkeyLedger(SlotLedger):
         """See `register.lua`."""
         variants = registration.variants
         models = frozenset(offer.model for offer in variants)
-        (superseded,) = await self._act(
+        superseded, registered = await self._act(
             "register",
             registration.worker,
             registration.incarnation,
@@ -87,7 +86,8 @@ class ValkeyLedger(SlotLedger):
             *(offer.service_us for offer in variants),
             *registration.running,
         )
-        return Registered(epoch=self._epoch_seen, superseded=None if superseded is None else superseded.decode())
+        holder = None if superseded is None else superseded.decode()
+        return Registered(epoch=self._epoch_seen, superseded=holder, accepted=bool(registered))
 
     async def heartbeat(
         self, worker: str, incarnation: str, running: tuple[str, ...], service_us: dict[str, int]
@@ -174,8 +174,8 @@ class ValkeyLedger(SlotLedger):
         """See `settle_request.lua`."""
         await self._act("settle_request", request_id, digest, int(succeeded))
 
-    async def withdraw_retry(self, fresh_share: float, floor_per_s: float) -> bool:
-        """See `budget.lua`. `fresh_share` does nothing here: deposits come with `claim_request`."""
+    async def withdraw_retry(self, floor_per_s: float) -> bool:
+        """See `budget.lua`. Deposits come with `claim_request`."""
         (taken,) = await self._act("withdraw_retry", *_budget(floor_per_s))
         return bool(taken)
 

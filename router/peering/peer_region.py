@@ -85,17 +85,15 @@ class PeerRegion:
             slots=max(0, granted.slots),
             busy=max(0, granted.busy),
             waiting=max(0, granted.waiting),
+            expires_in_us=max(0, granted.expires_in_ms) * 1000,
         )
 
-    async def release(self, reservation_id: str) -> None:
-        """Give a slot back. If the region cannot be reached the reservation expires by itself."""
+    async def release(self, reservation_id: str) -> bool:
+        """Give a slot back; whether it was still there. If the region cannot be reached the reservation expires by itself."""
         await travel(self._one_way_us)
-        await self._release_quietly(reservation_id)
-
-    async def _release_quietly(self, reservation_id: str) -> None:
+        request = peering_pb2.ReleaseRequest(reservation_id=reservation_id, from_region=self._home_region)
         try:
-            await self._stub.Release(
-                peering_pb2.ReleaseRequest(reservation_id=reservation_id, from_region=self._home_region), timeout=self._answer_s
-            )
+            answer: peering_pb2.ReleaseResponse = await self._stub.Release(request, timeout=self._answer_s)
         except grpc.aio.AioRpcError:
-            return
+            return False
+        return answer.released

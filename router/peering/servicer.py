@@ -12,7 +12,7 @@ from router.peering.snapshots import HomeSnapshots
 from router.placement_targets import Ask, Granted
 from router.policy.parameters import Parameters
 from router.policy.vocabulary import Refusal
-from router.request_check import EXCLUDED_WORKERS_MAX, RESERVATION_ID, TIMEOUT_S_MAX
+from router.request_check import EXCLUDED_WORKERS_MAX, RESERVATION_ID, ROUNDING_S, TIMEOUT_S_MAX
 from router.status import Context, abort, invalid
 from router.topology import Topology
 
@@ -91,6 +91,7 @@ class PeeringServicer(peering_pb2_grpc.PeeringServicer):
                 busy=answer.busy,
                 service_ms=max(1, answer.service_us // 1000),
                 waiting=answer.waiting,
+                expires_in_ms=answer.expires_in_us // 1000,
             )
         )
 
@@ -100,8 +101,7 @@ class PeeringServicer(peering_pb2_grpc.PeeringServicer):
         """Take a reservation back."""
         if not RESERVATION_ID.fullmatch(request.reservation_id):
             await abort(context, invalid("reservation_id", f"must match {RESERVATION_ID.pattern}"))
-        await self._home.release(request.reservation_id)
-        return peering_pb2.ReleaseResponse(released=True)
+        return peering_pb2.ReleaseResponse(released=await self._home.release(request.reservation_id))
 
     async def _check(self, request: peering_pb2.ReserveRequest, context: Context) -> None:
         if request.from_region not in self._topology.names:
@@ -110,7 +110,7 @@ class PeeringServicer(peering_pb2_grpc.PeeringServicer):
             await abort(context, invalid("reservation_id", f"must match {RESERVATION_ID.pattern}"))
         if len(request.request_sha256) != 32:
             await abort(context, invalid("request_sha256", "must be 32 bytes"))
-        if not 0 < request.time_left_ms <= (TIMEOUT_S_MAX + 1) * 1000:
+        if not 0 < request.time_left_ms <= (TIMEOUT_S_MAX + ROUNDING_S) * 1000:
             await abort(context, invalid("time_left_ms", f"must be 1 to {TIMEOUT_S_MAX * 1000}"))
         if len(request.exclude_workers) > EXCLUDED_WORKERS_MAX:
             await abort(context, invalid("exclude_workers", f"at most {EXCLUDED_WORKERS_MAX}"))

@@ -13,6 +13,10 @@ from typing import NamedTuple
 
 MICROSECONDS = 1_000_000
 DURATION_S_MAX = 86_400.0
+RETRY_BUDGET_WINDOW_S = 10
+"""Credit older than this is worth nothing, as in Finagle's RetryBudget (10 s)."""
+RETRY_BUDGET_TOKENS_MAX = 10_000
+"""No budget holds more, however much fresh traffic there was: 1,000 retries a second over the window."""
 START_DELAY_S_MAX = 60.0
 """A delayed job holds its slot unused; a slot whose router died stays taken for this long on top of its reservation."""
 
@@ -43,7 +47,7 @@ class Parameters(NamedTuple):
     retry_budget_share: float
     """Retries allowed per fresh request, in [0, 1]."""
     retry_budget_floor_per_s: float
-    """Retries a second allowed whatever the traffic, at least 0."""
+    """Retries a second allowed whatever the traffic, 0 to 1,000."""
     waiting_max: int
     """Requests that may wait for a slot in one router, at least 0."""
     reserve_share: float
@@ -111,6 +115,7 @@ def parameters(overrides: Mapping[str, object] | None = None) -> Parameters:
     if list(rings) != sorted(rings):
         raise ParameterError(f"ring_unlock must not fall: a farther ring opens later than a nearer one, not {unlock!r}")
     backoff, delay, budget = _table(values, "backoff"), _table(values, "start_delay"), _table(values, "retry_budget")
+    floor_max_per_s = RETRY_BUDGET_TOKENS_MAX / RETRY_BUDGET_WINDOW_S
     base_us = _duration_us("backoff.base_s", backoff["base_s"])
     cap_us = _duration_us("backoff.cap_s", backoff["cap_s"])
     if cap_us < base_us:
@@ -125,7 +130,7 @@ def parameters(overrides: Mapping[str, object] | None = None) -> Parameters:
         start_delay_spread_max_us=_duration_us("start_delay.spread_max_s", delay["spread_max_s"], START_DELAY_S_MAX),
         start_delay_pressure_from=_number("start_delay.pressure_from", delay["pressure_from"], 0.0, 1.0),
         retry_budget_share=_number("retry_budget.share", budget["share"], 0.0, 1.0),
-        retry_budget_floor_per_s=_number("retry_budget.floor_per_s", budget["floor_per_s"], 0.0, 1e6),
+        retry_budget_floor_per_s=_number("retry_budget.floor_per_s", budget["floor_per_s"], 0.0, floor_max_per_s),
         waiting_max=_whole("waiting_max", values["waiting_max"], 0, 1_000_000),
         reserve_share=_number("reserve_share", values["reserve_share"], 0.0, 1.0),
         snapshot_age_max_us=_duration_us("snapshot_age_max_s", values["snapshot_age_max_s"]),

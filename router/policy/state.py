@@ -68,6 +68,8 @@ class Event(NamedTuple):
     """Its busy slots."""
     waiting: int = 0
     """Requests waiting there."""
+    hold_us: int = 0
+    """The granted slot is held this long for a job that has not started; 0 unknown."""
 
 
 class View(NamedTuple):

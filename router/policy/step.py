@@ -27,6 +27,8 @@ from router.policy.vocabulary import CommandKind, EventKind, Failure, Outcome, P
 # `.value` is spelled out because a compiled tuple needs plain ints: an IntEnum member would give it another type.
 _FULL_BITS = (1 << Refusal.FULL) | (1 << Refusal.NOT_OFFERED) | (1 << Refusal.REBUILDING)
 _UNUSABLE_BITS = (1 << Refusal.LEDGER_DOWN) | (1 << Refusal.NO_WORKER) | (1 << Refusal.DRAINING) | (1 << Refusal.REBUILDING)
+START_MARGIN_US = 5_000_000
+"""A delayed job starts at least this long before its reservation runs out: time to reach the worker."""
 _LEDGER_DOWN_BIT = 1 << Refusal.LEDGER_DOWN
 
 
@@ -74,7 +76,7 @@ def _begin_round(state: State, reason: int, now_us: int, u: float, view: View) -
 
 
 @shared
-def _arrived(state: State, now_us: int, u: float, parameters: Parameters, view: View) -> tuple[State, Command]:
+def _arrived(state: State, now_us: int, u: float, view: View) -> tuple[State, Command]:
     left = state.deadline_at_us - now_us
     if left <= 0 or left < view.run_us:
         # No time to come back is named: the same deadline would be hopeless then, too.
@@ -98,6 +100,9 @@ def _granted(
     if state.deadline_at_us - now_us < run:
         return _too_late(state, now_us, u, parameters, view)
     slack = state.deadline_at_us - now_us - run - view.rtt_us[event.region]
+    if event.hold_us > 0:
+        # The slot is held this long; a job that starts later starts on somebody else's.
+        slack = min(slack, event.hold_us - START_MARGIN_US)
     # The pressure that the job met: its own slot does not count, or every job of an idle one-slot region would meet 1.
     pressure = pressure_of(max(event.busy - 1, 0), event.waiting, event.slots)
     share = share_of(pressure, parameters)
@@ -146,7 +151,9 @@ def _round_refused(
         if met.refusals & _LEDGER_DOWN_BIT != 0 and not more:
             return _shed(state, Outcome.LEDGER_DOWN.value, Reason.LEDGERS_DOWN.value, now_us, u, parameters, view)
         if not another_serves(parameters, view):
-            return _shed(state, Outcome.MODEL_UNAVAILABLE.value, Reason.MODEL_NOWHERE.value, now_us, u, parameters, view)
+            # No time to come back is named: nobody knows when a worker with this model will come.
+            unavailable, nowhere = Outcome.MODEL_UNAVAILABLE.value, Reason.MODEL_NOWHERE.value
+            return _ended(state, CommandKind.SHED.value, unavailable, nowhere, now_us, u)
     run = max(view.run_us, state.run_us)
     latest = state.deadline_at_us - now_us - run
     if latest <= 0 or met.eta_us > latest:
@@ -207,9 +214,14 @@ def _failed(
 
 
 @shared
-def _budget_granted(state: State, now_us: int, u: float, view: View) -> tuple[State, Command]:
+def _budget_granted(
+    state: State, now_us: int, u: float, parameters: Parameters, view: View
+) -> tuple[State, Command]:
     if state.wake_at_us <= now_us:
         return _begin_round(state, state.wake_reason, now_us, u, view)
+    if view.waiting >= parameters.waiting_max:
+        # Others came in while the budget was asked.
+        return _shed(state, Outcome.WAITING_FULL.value, Reason.WAITING_ROOM_FULL.value, now_us, u, parameters, view)
     waiting = moved(state, Phase.WAITING.value, state.attempt, -1, state.round)
     command = Command(
         CommandKind.WAIT.value, -1, state.wake_at_us, Outcome.NONE.value, state.wake_reason, state.round.home_load,
@@ -235,13 +247,13 @@ def step(
     if kind == EventKind.DEADLINE:
         return _finish(state, Outcome.DEADLINE_EXCEEDED.value, Reason.DEADLINE_PASSED.value, now_us, u)
     if phase == Phase.NEW and kind == EventKind.ARRIVED:
-        return _arrived(state, now_us, u, parameters, view)
+        return _arrived(state, now_us, u, view)
     if phase == Phase.RESERVING and kind == EventKind.GRANTED:
         return _granted(state, event, now_us, u, parameters, view)
     if phase == Phase.RESERVING and kind == EventKind.REFUSED:
         return _refused(state, event, now_us, u, parameters, view)
     if phase == Phase.BUDGETING and kind == EventKind.BUDGET_GRANTED:
-        return _budget_granted(state, now_us, u, view)
+        return _budget_granted(state, now_us, u, parameters, view)
     if phase == Phase.BUDGETING and kind == EventKind.BUDGET_DENIED:
         if event.refusal == Refusal.LEDGER_DOWN:
             return _shed(state, Outcome.LEDGER_DOWN.value, Reason.LEDGERS_DOWN.value, now_us, u, parameters, view)

@@ -26,18 +26,24 @@ from router.home_region import HomeRegion
 from router.metrics import Metrics
 from router.policy.vocabulary import Outcome
 from router.request_check import MODEL_NAME, RESERVATION_ID
-from router.status import LEDGER_RETRY_US, Context, RequestError, abort, invalid
+from router.status import LEDGER_RETRY_US, Context, RequestError, abort, invalid, jittered
 from router.topology import ADDRESS
 
 WORKER_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 VARIANT_NAME = re.compile(r"[A-Za-z0-9._/+-]{1,128}")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 SERVICE_MS_MAX = 86_400_000
+FINISHED_OWED_MAX = 4 * SLOTS_PER_WORKER_MAX
+"""Finished reservations of one worker that wait for the ledger to come back; what is forgotten expires."""
 REGISTER_S = 5.0
 """A stream that does not register within this time is closed."""
 
 _END: object = getattr(grpc.aio, "EOF")  # noqa: B009  (the stub package does not know it)
 _log = logging.getLogger(__name__)
+
+
+class _Silence(Exception):
+    """A worker said nothing for a whole lease, though its stream did not break: half-open, or the worker hangs."""
 
 
 def _ack(epoch: int) -> fleet_pb2.AttachResponse:
@@ -99,6 +105,13 @@ def check_running(reservations: Iterable[str], slots: int) -> tuple[str, ...]:
     return running
 
 
+def checked_reservation(reservation_id: str) -> str:
+    """A reservation that a worker says has ended. Raises `RequestError`."""
+    if not RESERVATION_ID.fullmatch(reservation_id):
+        raise invalid("finished.reservation_id", f"must match {RESERVATION_ID.pattern}")
+    return reservation_id
+
+
 class FleetServicer(fleet_pb2_grpc.FleetServicer):
     """Serves the workers of the home region."""
 
@@ -124,7 +137,7 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
             refused = error
         except LedgerUnavailable:
             refused = RequestError(
-                Outcome.LEDGER_DOWN, "the slot ledger cannot be reached; attach again in a moment", LEDGER_RETRY_US
+                Outcome.LEDGER_DOWN, "the slot ledger cannot be reached; attach again in a moment", jittered(LEDGER_RETRY_US)
             )
         await abort(context, refused)
 
@@ -139,25 +152,25 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
             raise invalid("register", "must be the first message")
         registration = check_registration(first.register, self._home.region)
         registered = await self._guard.act("register", lambda ledger: ledger.register(registration))
+        self._guard.note_epoch(registered.epoch)
+        if not registered.accepted:
+            raise _superseded(registration.worker)
+        if registered.superseded is not None:
+            _log.info("worker %s takes its name over from incarnation %s", registration.worker, registered.superseded)
         secret = await self._home.secret()
         session = object()
         self._sessions[registration.worker] = session
         self._idle.clear()
         self._metrics.attached_workers.set(len(self._sessions))
         _log.info("worker %s attached from %s with %d slots", registration.worker, registration.address, registration.slots)
-        said_goodbye = False
+        said_goodbye = is_silent = False
         try:
-            await context.write(
-                fleet_pb2.AttachResponse(
-                    attached=fleet_pb2.Attached(
-                        grant_key=worker_key(secret, self._home.region, registration.worker, registration.incarnation),
-                        heartbeat_ms=self._timings.heartbeat_us // 1000,
-                        lease_ms=self._timings.lease_us // 1000,
-                        epoch=registered.epoch,
-                    )
-                )
-            )
+            await context.write(self._attached(registration, secret, registered.epoch))
             said_goodbye = await self._listen(registration, context)
+        except _Silence:
+            # Its lease, if nobody else renewed it, has ended; and if the worker is attached to another router of the region by
+            # now, that one knows better.
+            is_silent = True
         finally:
             # A worker that is back already has another session, maybe of the same incarnation: leave that one alone.
             if self._sessions.get(registration.worker) is session:
@@ -165,11 +178,25 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
                 self._metrics.attached_workers.set(len(self._sessions))
                 if not self._sessions:
                     self._idle.set()
-                # In a task of its own: a stream that breaks cancels this one, after its last message was read.
-                detaching = asyncio.create_task(self._detach(registration, gone=said_goodbye))
-                self._detaching.add(detaching)
-                detaching.add_done_callback(self._detaching.discard)
-                await asyncio.shield(detaching)
+                if not is_silent:
+                    await self._detached(registration, gone=said_goodbye)
+
+    async def _detached(self, registration: WorkerRegistration, *, gone: bool) -> None:
+        """Tell the ledger, in a task of its own: a stream that breaks cancels the caller, after its last message was read."""
+        detaching = asyncio.create_task(self._detach(registration, gone=gone))
+        self._detaching.add(detaching)
+        detaching.add_done_callback(self._detaching.discard)
+        await asyncio.shield(detaching)
+
+    def _attached(self, registration: WorkerRegistration, secret: bytes, epoch: int) -> fleet_pb2.AttachResponse:
+        return fleet_pb2.AttachResponse(
+            attached=fleet_pb2.Attached(
+                grant_key=worker_key(secret, self._home.region, registration.worker, registration.incarnation),
+                heartbeat_ms=self._timings.heartbeat_us // 1000,
+                lease_ms=self._timings.lease_us // 1000,
+                epoch=epoch,
+            )
+        )
 
     async def _detach(self, registration: WorkerRegistration, *, gone: bool) -> None:
         _log.info("worker %s %s", registration.worker, "left" if gone else "lost its stream")
@@ -182,39 +209,49 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
 
     async def _listen(self, registration: WorkerRegistration, context: Context) -> bool:
         """Handle messages until the stream ends; True if the worker had drained, so that its leaving is a goodbye."""
-        draining = False
+        draining = drained = False
+        owed: list[str] = []
+        running = set(registration.running)
         while True:
             try:
                 async with asyncio.timeout(self._timings.lease_us / 1e6):
                     message = await context.read()
             except TimeoutError:
-                return False
+                raise _Silence from None
             if message is _END:
-                return draining
+                # A stream that breaks ends like one that is closed: whoever still runs jobs has not said goodbye.
+                return draining and not running
             kind = message.WhichOneof("message")
             try:
                 if kind == "heartbeat":
+                    running = set(message.heartbeat.running_reservations)
+                    # What the ledger could not be told before, so that the answer's promise to the worker holds.
+                    await self._settle_debts(owed)
                     await self._heartbeat(registration, message.heartbeat, context, draining=draining)
                 elif kind == "finished":
-                    await self._finished(message.finished.reservation_id)
+                    owed.append(checked_reservation(message.finished.reservation_id))
+                    running.discard(message.finished.reservation_id)
+                    await self._settle_debts(owed)
                 elif kind == "draining":
                     draining = True
-                    await self._guard.act(
-                        "drain", lambda ledger: ledger.drain(registration.worker, registration.incarnation)
-                    )
-                    await context.write(fleet_pb2.AttachResponse(drain_ack=fleet_pb2.DrainAck()))
-                else:
+                elif kind is not None:
                     raise invalid("message", "register comes once, then heartbeat, finished or draining")
+                if draining and not drained:
+                    await self._guard.act("drain", lambda ledger: ledger.drain(registration.worker, registration.incarnation))
+                    drained = True
+                    await context.write(fleet_pb2.AttachResponse(drain_ack=fleet_pb2.DrainAck()))
             except LedgerUnavailable:
                 # The worker cannot help it. Its jobs go on, and it hears that this router is alive; the lease is taken up again
                 # when the ledger is back.
                 if kind == "heartbeat":
                     await context.write(_ack(self._guard.epoch))
 
-    async def _finished(self, reservation_id: str) -> None:
-        if not RESERVATION_ID.fullmatch(reservation_id):
-            raise invalid("finished.reservation_id", f"must match {RESERVATION_ID.pattern}")
-        await self._guard.act("release", lambda ledger: ledger.release(reservation_id))
+    async def _settle_debts(self, owed: list[str]) -> None:
+        """Tell the ledger which slots are free, oldest first. What it could not be told stays in `owed`."""
+        del owed[:-FINISHED_OWED_MAX]
+        while owed:
+            await self._guard.act("release", lambda ledger: ledger.release(owed[0]))
+            del owed[0]
 
     async def _heartbeat(
         self, registration: WorkerRegistration, heartbeat: fleet_pb2.Heartbeat, context: Context, *, draining: bool
@@ -238,9 +275,15 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
                 registration.worker, registration.incarnation, registration.address, registration.slots,
                 registration.variants, running,
             )  # fmt: skip
-            epoch = (await self._guard.act("register", lambda ledger: ledger.register(again))).epoch
+            registered = await self._guard.act("register", lambda ledger: ledger.register(again))
+            if not registered.accepted:
+                raise _superseded(registration.worker)
+            epoch = registered.epoch
             if draining:
                 await self._guard.act("drain", lambda ledger: ledger.drain(registration.worker, registration.incarnation))
             _log.warning("the ledger did not know worker %s: registered it again", registration.worker)
         self._guard.note_epoch(epoch)
+        if not seen.known:
+            # A ledger that lost its memory may have agreed on another router's secret since.
+            await context.write(self._attached(registration, await self._home.secret(), epoch))
         await context.write(_ack(epoch))

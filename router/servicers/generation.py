@@ -3,13 +3,13 @@
 import asyncio
 import logging
 
+from homeward.request_digest import request_sha256
 from homeward.v1 import generation_pb2, generation_pb2_grpc, outcome_pb2
 from router.driver import Ending, RequestLife, Surroundings
-from router.grants import request_sha256
 from router.policy.vocabulary import Outcome
 from router.request_check import check_deadline, check_request
 from router.request_claims import RequestClaims
-from router.status import MESSAGES, Context, RequestError, Violation, abort
+from router.status import MESSAGES, Context, RequestError, Violation, abort, jittered
 
 REQUESTS_MAX = 10_000
 """Requests in one router at once, running and waiting; the next is refused with WAITING_FULL."""
@@ -21,6 +21,11 @@ CLAIM_MARGIN_US = 5_000_000
 """A request id whose router died may run again this long after its deadline: its last job has certainly been stopped."""
 
 _log = logging.getLogger(__name__)
+
+
+def _checked_digest(request: generation_pb2.GenerateRequest, home_region: str, known: tuple[str, ...]) -> bytes:
+    check_request(request, home_region, known)
+    return request_sha256(request)
 
 
 class GenerationServicer(generation_pb2_grpc.GenerationServicer):
@@ -79,16 +84,15 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
 
     async def _serve(self, request: generation_pb2.GenerateRequest, context: Context, began_us: int) -> None:
         if self.draining:
-            raise RequestError(Outcome.DRAINING, MESSAGES[Outcome.DRAINING], retry_after_us=DRAINING_RETRY_US)
+            raise RequestError(Outcome.DRAINING, MESSAGES[Outcome.DRAINING], retry_after_us=jittered(DRAINING_RETRY_US))
         if self._running > REQUESTS_MAX:
-            raise RequestError(
-                Outcome.WAITING_FULL, MESSAGES[Outcome.WAITING_FULL], retry_after_us=self._around.parameters.backoff_cap_us
-            )
+            later_us = jittered(self._around.parameters.backoff_cap_us)
+            raise RequestError(Outcome.WAITING_FULL, MESSAGES[Outcome.WAITING_FULL], retry_after_us=later_us)
         time_left_us = int(check_deadline(context.time_remaining()) * 1_000_000)
         board = self._around.board
-        # Off the event loop: the end of a photo is looked for in megabytes.
-        await asyncio.to_thread(check_request, request, board.topology.names[board.home], board.topology.names)
-        digest = request_sha256(request)
+        names = board.topology.names
+        # Off the event loop: megabytes are looked through and hashed.
+        digest = await asyncio.to_thread(_checked_digest, request, names[board.home], names)
         await self._claim(request.request_id, digest.hex(), time_left_us + CLAIM_MARGIN_US)
         succeeded = False
         try:
@@ -96,8 +100,10 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
             ending = await RequestLife(self._around, request, digest, deadline_at_us, context.write).live()
             succeeded = ending.outcome is Outcome.OK
         finally:
-            self._around.later(self._claims.settle(request.request_id, digest.hex(), succeeded=succeeded))
+            settled = self._around.later(self._claims.settle(request.request_id, digest.hex(), succeeded=succeeded))
         if not succeeded:
+            # The caller may try the same id again the moment it hears of the failure.
+            await asyncio.shield(settled)
             raise self._error(ending, request.model)
         await self._deliver(request, ending, began_us, context)
 
@@ -130,7 +136,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
         return RequestError(
             ending.outcome,
             message,
-            retry_after_us=ending.retry_after_us if ending.outcome is not Outcome.MODEL_UNAVAILABLE else 0,
+            retry_after_us=ending.retry_after_us,
             violations=violations,
             reason="INPUT_REJECTED" if ending.outcome is Outcome.INVALID else "",
             work_began=ending.work_began,

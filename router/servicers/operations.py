@@ -12,7 +12,7 @@ from router.peering.snapshots import HomeSnapshots
 from router.policy.parameters import Parameters
 from router.policy.vocabulary import Outcome
 from router.request_check import REQUEST_ID
-from router.status import LEDGER_RETRY_US, Context, RequestError, abort, invalid
+from router.status import LEDGER_RETRY_US, Context, RequestError, abort, invalid, jittered
 
 
 class OperationsServicer(operations_pb2_grpc.OperationsServicer):
@@ -72,7 +72,7 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):
             workers = await self._guard.act("workers", lambda ledger: ledger.workers())
         except LedgerUnavailable:
             down = "the region's slot ledger cannot be reached"
-            await abort(context, RequestError(Outcome.LEDGER_DOWN, down, LEDGER_RETRY_US))
+            await abort(context, RequestError(Outcome.LEDGER_DOWN, down, jittered(LEDGER_RETRY_US)))
             raise AssertionError("abort raises") from None
         return operations_pb2.ListWorkersResponse(
             region=self._board.topology.names[self._board.home],

@@ -128,6 +128,8 @@ class FakeWorker(work_pb2_grpc.WorkServicer):
         error = None
         try:
             while (answer := await call.read()) is not grpc.aio.EOF:
+                if answer.WhichOneof("message") == "attached":
+                    self.attached = answer.attached
                 if answer.WhichOneof("message") == "heartbeat_ack":
                     self.acks += 1
                     self.epoch = max(self.epoch, answer.heartbeat_ack.epoch)

@@ -104,6 +104,27 @@ async def test_an_end_without_a_whole_result(responses: list[work_pb2.RunRespons
     assert "without a whole result" in run.why
 
 
+@pytest.mark.parametrize("rtt_us", [0, 10_000])
+@pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK])
+async def test_a_status_after_the_whole_output_takes_nothing_away(code: grpc.StatusCode, rtt_us: int) -> None:
+    """Its connection broke, or its own clock said that the deadline has passed: what it made is here."""
+    run, _ = await run_on(says(started(), chunk(b"ab"), chunk(b"c"), result(3), then=aborts(code)), rtt_us=rtt_us)
+    assert run.failure is Failure.NONE
+    assert not run.deadline_passed
+    assert run.result is not None
+    assert (b"".join(run.chunks), run.result.run_ms) == (b"abc", 5)
+
+
+@pytest.mark.parametrize("responses", [[chunk(b"abc")], [chunk(b"ab"), result(3)], [result(-1)]])
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED])
+async def test_a_status_after_part_of_the_output_counts(code: grpc.StatusCode, responses: list[work_pb2.RunResponse]) -> None:
+    run, _ = await run_on(says(started(), *responses, then=aborts(code)))
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        assert run.deadline_passed
+    else:
+        assert run.failure is Failure.WORKER_LOST
+
+
 @pytest.mark.parametrize("after_start", [False, True])
 @pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK])
 async def test_what_each_status_means(code: grpc.StatusCode, after_start: bool) -> None:

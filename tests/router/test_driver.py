@@ -267,9 +267,11 @@ def test_a_deadline_that_cannot_be_met_is_refused_at_once() -> None:
 
 def test_a_worker_that_says_deadline_exceeded() -> None:
     async def scenario() -> None:
-        world = World([GRANT], jobs=[Job(says_deadline=True)])
+        """Its clock is wrong, for the request has time left: another worker may do better."""
+        world = World([GRANT, Answer(worker="worker-2")], jobs=[Job(says_deadline=True), Job()])
         ending = await world.live()
-        assert (ending.outcome, ending.work_began) == (Outcome.DEADLINE_EXCEEDED, True)
+        assert (ending.outcome, ending.attempts, ending.work_began) == (Outcome.OK, 2, True)
+        world.books.check()
 
     run_virtual(scenario())
 
@@ -279,7 +281,7 @@ def test_the_waiting_room_is_bounded() -> None:
         world = World([Answer(Refusal.FULL, eta_us=500_000, slots=4, busy=4)], overrides={"waiting_max": 3})
         endings = await asyncio.gather(*(world.live(request_id=f"request-{number}") for number in range(10)))
         assert world.around.waiting == 0
-        assert sum(ending.outcome is Outcome.WAITING_FULL for ending in endings) >= 1
+        assert sum(ending.outcome is Outcome.WAITING_FULL for ending in endings) >= 7, "they all asked the budget at once"
         assert world.metric("homeward_requests_waiting") == 0
 
     run_virtual(scenario())

@@ -8,9 +8,10 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from homeward.request_digest import request_sha256
 from homeward.v1 import generation_pb2, work_pb2
 from router.capacity.ledger import Reserved
-from router.grants import request_sha256, sign_grant, worker_key
+from router.grants import sign_grant, worker_key
 
 SECRET = bytes(range(32))
 RESERVED = Reserved(

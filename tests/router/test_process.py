@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -92,6 +93,16 @@ async def test_no_redis() -> None:
     code, lines = await ended("--region", "us-east", "--redis-url", f"redis://127.0.0.1:{free_ports(1)[0]}/0")
     assert (code, len(lines)) == (1, 1)
     assert "slot ledger cannot be used" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "why"), [("127.0.0.1:{port}/99", "DB index is out of range"), ("nobody:wrong@127.0.0.1:{port}/0", "WRONGPASS|invalid")]
+)  # fmt: skip
+async def test_a_redis_that_refuses_us(valkey: EmbeddedValkey, path: str, why: str) -> None:
+    code, lines = await ended("--region", "us-east", "--redis-url", f"redis://{path.format(port=valkey.port)}")
+    assert (code, len(lines)) == (1, 1), lines
+    assert lines[0].startswith("homeward router: the slot ledger cannot be used")
+    assert re.search(why, lines[0]), lines[0]
 
 
 async def test_a_taken_port(valkey: EmbeddedValkey) -> None:

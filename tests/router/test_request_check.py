@@ -188,7 +188,7 @@ def test_sizes_are_read_from_every_format() -> None:
         (math.inf, Outcome.INVALID, "is missing"),
         (0.0, Outcome.DEADLINE_EXCEEDED, "already passed"),
         (-5.0, Outcome.DEADLINE_EXCEEDED, "already passed"),
-        (602.0, Outcome.INVALID, "at most 600 s"),
+        (604.0, Outcome.INVALID, "at most 600 s"),
         (1e12, Outcome.INVALID, "at most 600 s"),
     ],
 )

@@ -159,7 +159,7 @@ def python(*arguments: str) -> "subprocess.CompletedProcess[str]":
 def test_bad_arguments_are_one_line_and_exit_2() -> None:
     done = python("-m", "workers", "--region", "us-east", "--router", "nonsense", "--name", "gpu-1")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "python -m workers: error: argument --router: 'nonsense' is not HOST:PORT\n"
+    assert done.stderr == "homeward worker: error: argument --router: 'nonsense' is not HOST:PORT\n"
 
 
 def test_without_grpc_the_extra_is_named() -> None:

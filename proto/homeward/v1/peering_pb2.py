@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from homeward.v1 import work_pb2 as homeward_dot_v1_dot_work__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19homeward/v1/peering.proto\x12\x0bhomeward.v1\x1a\x16homeward/v1/work.proto\"+\n\x14WatchCapacityRequest\x12\x13\n\x0b\x66rom_region\x18\x01 \x01(\t\"\x96\x01\n\x15WatchCapacityResponse\x12\x0e\n\x06region\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12(\n\x05pools\x18\x03 \x03(\x0b\x32\x19.homeward.v1.PoolCapacity\x12\x0f\n\x07waiting\x18\x04 \x01(\x05\x12\x0e\n\x06\x61ge_ms\x18\x05 \x01(\x03\x12\x13\n\x0bledger_down\x18\x06 \x01(\x08\"\x7f\n\x0cPoolCapacity\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x0e\n\x06models\x18\x02 \x03(\t\x12\r\n\x05slots\x18\x03 \x01(\x05\x12\x0c\n\x04\x62usy\x18\x04 \x01(\x05\x12\x0f\n\x07offered\x18\x05 \x01(\x05\x12\x12\n\nservice_ms\x18\x06 \x01(\x03\x12\x0f\n\x07workers\x18\x07 \x01(\x05\"\xa7\x01\n\x0eReserveRequest\x12\x13\n\x0b\x66rom_region\x18\x01 \x01(\t\x12\x16\n\x0ereservation_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x16\n\x0erequest_sha256\x18\x05 \x01(\x0c\x12\x14\n\x0ctime_left_ms\x18\x06 \x01(\x03\x12\x17\n\x0f\x65xclude_workers\x18\x07 \x03(\t\"{\n\x0fReserveResponse\x12.\n\x07granted\x18\x01 \x01(\x0b\x32\x1b.homeward.v1.ReserveGrantedH\x00\x12.\n\x07refused\x18\x02 \x01(\x0b\x32\x1b.homeward.v1.ReserveRefusedH\x00\x42\x08\n\x06\x61nswer\"\xbf\x01\n\x0eReserveGranted\x12!\n\x05grant\x18\x01 \x01(\x0b\x32\x12.homeward.v1.Grant\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x0f\n\x07variant\x18\x04 \x01(\t\x12\x16\n\x0evariant_digest\x18\x05 \x01(\t\x12\r\n\x05slots\x18\x06 \x01(\x05\x12\x0c\n\x04\x62usy\x18\x07 \x01(\x05\x12\x12\n\nservice_ms\x18\x08 \x01(\x03\x12\x0f\n\x07waiting\x18\t \x01(\x05\"i\n\x0eReserveRefused\x12*\n\x06reason\x18\x01 \x01(\x0e\x32\x1a.homeward.v1.RefusalReason\x12\x0e\n\x06\x65ta_ms\x18\x02 \x01(\x03\x12\r\n\x05slots\x18\x03 \x01(\x05\x12\x0c\n\x04\x62usy\x18\x04 \x01(\x05\"=\n\x0eReleaseRequest\x12\x16\n\x0ereservation_id\x18\x01 \x01(\t\x12\x13\n\x0b\x66rom_region\x18\x02 \x01(\t\"#\n\x0fReleaseResponse\x12\x10\n\x08released\x18\x01 \x01(\x08*\x82\x02\n\rRefusalReason\x12\x1e\n\x1aREFUSAL_REASON_UNSPECIFIED\x10\x00\x12\x17\n\x13REFUSAL_REASON_FULL\x10\x01\x12\x1e\n\x1aREFUSAL_REASON_NOT_OFFERED\x10\x02\x12\x1c\n\x18REFUSAL_REASON_NO_WORKER\x10\x03\x12\x1e\n\x1aREFUSAL_REASON_LEDGER_DOWN\x10\x04\x12\x1b\n\x17REFUSAL_REASON_DRAINING\x10\x05\x12\x1e\n\x1aREFUSAL_REASON_UNREACHABLE\x10\x06\x12\x1d\n\x19REFUSAL_REASON_REBUILDING\x10\x07\x32\xef\x01\n\x07Peering\x12X\n\rWatchCapacity\x12!.homeward.v1.WatchCapacityRequest\x1a\".homeward.v1.WatchCapacityResponse0\x01\x12\x44\n\x07Reserve\x12\x1b.homeward.v1.ReserveRequest\x1a\x1c.homeward.v1.ReserveResponse\x12\x44\n\x07Release\x12\x1b.homeward.v1.ReleaseRequest\x1a\x1c.homeward.v1.ReleaseResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19homeward/v1/peering.proto\x12\x0bhomeward.v1\x1a\x16homeward/v1/work.proto\"+\n\x14WatchCapacityRequest\x12\x13\n\x0b\x66rom_region\x18\x01 \x01(\t\"\x96\x01\n\x15WatchCapacityResponse\x12\x0e\n\x06region\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12(\n\x05pools\x18\x03 \x03(\x0b\x32\x19.homeward.v1.PoolCapacity\x12\x0f\n\x07waiting\x18\x04 \x01(\x05\x12\x0e\n\x06\x61ge_ms\x18\x05 \x01(\x03\x12\x13\n\x0bledger_down\x18\x06 \x01(\x08\"\x7f\n\x0cPoolCapacity\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x0e\n\x06models\x18\x02 \x03(\t\x12\r\n\x05slots\x18\x03 \x01(\x05\x12\x0c\n\x04\x62usy\x18\x04 \x01(\x05\x12\x0f\n\x07offered\x18\x05 \x01(\x05\x12\x12\n\nservice_ms\x18\x06 \x01(\x03\x12\x0f\n\x07workers\x18\x07 \x01(\x05\"\xa7\x01\n\x0eReserveRequest\x12\x13\n\x0b\x66rom_region\x18\x01 \x01(\t\x12\x16\n\x0ereservation_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x16\n\x0erequest_sha256\x18\x05 \x01(\x0c\x12\x14\n\x0ctime_left_ms\x18\x06 \x01(\x03\x12\x17\n\x0f\x65xclude_workers\x18\x07 \x03(\t\"{\n\x0fReserveResponse\x12.\n\x07granted\x18\x01 \x01(\x0b\x32\x1b.homeward.v1.ReserveGrantedH\x00\x12.\n\x07refused\x18\x02 \x01(\x0b\x32\x1b.homeward.v1.ReserveRefusedH\x00\x42\x08\n\x06\x61nswer\"\xd6\x01\n\x0eReserveGranted\x12!\n\x05grant\x18\x01 \x01(\x0b\x32\x12.homeward.v1.Grant\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x0f\n\x07variant\x18\x04 \x01(\t\x12\x16\n\x0evariant_digest\x18\x05 \x01(\t\x12\r\n\x05slots\x18\x06 \x01(\x05\x12\x0c\n\x04\x62usy\x18\x07 \x01(\x05\x12\x12\n\nservice_ms\x18\x08 \x01(\x03\x12\x0f\n\x07waiting\x18\t \x01(\x05\x12\x15\n\rexpires_in_ms\x18\n \x01(\x03\"i\n\x0eReserveRefused\x12*\n\x06reason\x18\x01 \x01(\x0e\x32\x1a.homeward.v1.RefusalReason\x12\x0e\n\x06\x65ta_ms\x18\x02 \x01(\x03\x12\r\n\x05slots\x18\x03 \x01(\x05\x12\x0c\n\x04\x62usy\x18\x04 \x01(\x05\"=\n\x0eReleaseRequest\x12\x16\n\x0ereservation_id\x18\x01 \x01(\t\x12\x13\n\x0b\x66rom_region\x18\x02 \x01(\t\"#\n\x0fReleaseResponse\x12\x10\n\x08released\x18\x01 \x01(\x08*\x82\x02\n\rRefusalReason\x12\x1e\n\x1aREFUSAL_REASON_UNSPECIFIED\x10\x00\x12\x17\n\x13REFUSAL_REASON_FULL\x10\x01\x12\x1e\n\x1aREFUSAL_REASON_NOT_OFFERED\x10\x02\x12\x1c\n\x18REFUSAL_REASON_NO_WORKER\x10\x03\x12\x1e\n\x1aREFUSAL_REASON_LEDGER_DOWN\x10\x04\x12\x1b\n\x17REFUSAL_REASON_DRAINING\x10\x05\x12\x1e\n\x1aREFUSAL_REASON_UNREACHABLE\x10\x06\x12\x1d\n\x19REFUSAL_REASON_REBUILDING\x10\x07\x32\xef\x01\n\x07Peering\x12X\n\rWatchCapacity\x12!.homeward.v1.WatchCapacityRequest\x1a\".homeward.v1.WatchCapacityResponse0\x01\x12\x44\n\x07Reserve\x12\x1b.homeward.v1.ReserveRequest\x1a\x1c.homeward.v1.ReserveResponse\x12\x44\n\x07Release\x12\x1b.homeward.v1.ReleaseRequest\x1a\x1c.homeward.v1.ReleaseResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'homeward.v1.peering_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REFUSALREASON']._serialized_start=1090
-  _globals['_REFUSALREASON']._serialized_end=1348
+  _globals['_REFUSALREASON']._serialized_start=1113
+  _globals['_REFUSALREASON']._serialized_end=1371
   _globals['_WATCHCAPACITYREQUEST']._serialized_start=66
   _globals['_WATCHCAPACITYREQUEST']._serialized_end=109
   _globals['_WATCHCAPACITYRESPONSE']._serialized_start=112
@@ -45,13 +45,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESERVERESPONSE']._serialized_start=563
   _globals['_RESERVERESPONSE']._serialized_end=686
   _globals['_RESERVEGRANTED']._serialized_start=689
-  _globals['_RESERVEGRANTED']._serialized_end=880
-  _globals['_RESERVEREFUSED']._serialized_start=882
-  _globals['_RESERVEREFUSED']._serialized_end=987
-  _globals['_RELEASEREQUEST']._serialized_start=989
-  _globals['_RELEASEREQUEST']._serialized_end=1050
-  _globals['_RELEASERESPONSE']._serialized_start=1052
-  _globals['_RELEASERESPONSE']._serialized_end=1087
-  _globals['_PEERING']._serialized_start=1351
-  _globals['_PEERING']._serialized_end=1590
+  _globals['_RESERVEGRANTED']._serialized_end=903
+  _globals['_RESERVEREFUSED']._serialized_start=905
+  _globals['_RESERVEREFUSED']._serialized_end=1010
+  _globals['_RELEASEREQUEST']._serialized_start=1012
+  _globals['_RELEASEREQUEST']._serialized_end=1073
+  _globals['_RELEASERESPONSE']._serialized_start=1075
+  _globals['_RELEASERESPONSE']._serialized_end=1110
+  _globals['_PEERING']._serialized_start=1374
+  _globals['_PEERING']._serialized_end=1613
 # @@protoc_insertion_point(module_scope)

@@ -94,7 +94,7 @@ class ReserveResponse(_message.Message):
     def __init__(self, granted: _Optional[_Union[ReserveGranted, _Mapping]] = ..., refused: _Optional[_Union[ReserveRefused, _Mapping]] = ...) -> None: ...
 
 class ReserveGranted(_message.Message):
-    __slots__ = ("grant", "worker", "address", "variant", "variant_digest", "slots", "busy", "service_ms", "waiting")
+    __slots__ = ("grant", "worker", "address", "variant", "variant_digest", "slots", "busy", "service_ms", "waiting", "expires_in_ms")
     GRANT_FIELD_NUMBER: _ClassVar[int]
     WORKER_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
@@ -104,6 +104,7 @@ class ReserveGranted(_message.Message):
     BUSY_FIELD_NUMBER: _ClassVar[int]
     SERVICE_MS_FIELD_NUMBER: _ClassVar[int]
     WAITING_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_IN_MS_FIELD_NUMBER: _ClassVar[int]
     grant: _work_pb2.Grant
     worker: str
     address: str
@@ -113,7 +114,8 @@ class ReserveGranted(_message.Message):
     busy: int
     service_ms: int
     waiting: int
-    def __init__(self, grant: _Optional[_Union[_work_pb2.Grant, _Mapping]] = ..., worker: _Optional[str] = ..., address: _Optional[str] = ..., variant: _Optional[str] = ..., variant_digest: _Optional[str] = ..., slots: _Optional[int] = ..., busy: _Optional[int] = ..., service_ms: _Optional[int] = ..., waiting: _Optional[int] = ...) -> None: ...
+    expires_in_ms: int
+    def __init__(self, grant: _Optional[_Union[_work_pb2.Grant, _Mapping]] = ..., worker: _Optional[str] = ..., address: _Optional[str] = ..., variant: _Optional[str] = ..., variant_digest: _Optional[str] = ..., slots: _Optional[int] = ..., busy: _Optional[int] = ..., service_ms: _Optional[int] = ..., waiting: _Optional[int] = ..., expires_in_ms: _Optional[int] = ...) -> None: ...
 
 class ReserveRefused(_message.Message):
     __slots__ = ("reason", "eta_ms", "slots", "busy")

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from router.capacity.ledger import (
-    RETRY_BUDGET_TOKENS_MAX,
-    RETRY_BUDGET_WINDOW_S,
     HeartbeatSeen,
     LedgerTimings,
     PoolStatus,
@@ -22,6 +20,7 @@ from router.capacity.ledger import (
     WorkerRegistration,
     WorkerStatus,
 )
+from router.policy.parameters import RETRY_BUDGET_TOKENS_MAX, RETRY_BUDGET_WINDOW_S
 from router.policy.vocabulary import Refusal
 
 OVERDUE_ETA_US = 50_000
@@ -93,6 +92,7 @@ class PlainLedger(SlotLedger):
         self.held_until_us = 0
         self.live: dict[str, Worker] = {}
         self.retired: dict[tuple[str, str], int] = {}
+        self.ended: dict[tuple[str, str], int] = {}
         self.requests: dict[str, Request] = {}
         self.credit: list[tuple[int, int]] = []
         self.secret: bytes | None = None
@@ -116,12 +116,16 @@ class PlainLedger(SlotLedger):
         now = self.seen_us
         dead = sorted((w.lease_ends_us, name) for name, w in self.live.items() if w.lease_ends_us <= now)[:limit]
         for _, name in dead:
-            del self.live[name]
+            self._retire_ended(name)
         due = [(held.expires_us, id_) for id_, (_, held) in self._reservations().items() if held.expires_us <= now]
         due = sorted(due)[: limit - len(dead)]
         for _, id_ in due:
             self._drop(id_)
         return len(dead) + len(due)
+
+    def _retire_ended(self, name: str) -> None:
+        incarnation = self.live.pop(name).registration.incarnation
+        self.ended[name, incarnation] = self.seen_us + RETIRED_LEASES * self.timings.lease_us
 
     def _reservations(self) -> dict[str, tuple[str, Held]]:
         return {id_: (name, held) for name, worker in self.live.items() for id_, held in worker.held.items()}
@@ -156,6 +160,11 @@ class PlainLedger(SlotLedger):
 
     async def register(self, registration: WorkerRegistration) -> Registered:
         now = self._begin()
+        mine = (registration.worker, registration.incarnation)
+        holder = self.live.get(registration.worker)
+        other = holder and holder.registration.incarnation != registration.incarnation
+        if holder and other and max(self.retired.get(mine, 0), self.ended.get(mine, 0)) > now:
+            return Registered(self.epoch, holder.registration.incarnation, accepted=False)
         former = self.live.pop(registration.worker, None)
         held_before = former.held if former else {}
         elsewhere = self._reservations()
@@ -173,6 +182,7 @@ class PlainLedger(SlotLedger):
         worker.free_since_us = dict.fromkeys(range(len(worker.held), registration.slots), now)
         self.live[registration.worker] = worker
         self.retired.pop((registration.worker, registration.incarnation), None)
+        self.ended.pop((registration.worker, registration.incarnation), None)
         if former and former.registration.incarnation != registration.incarnation:
             old = former.registration.incarnation
             self.retired[registration.worker, old] = now + RETIRED_LEASES * self.timings.lease_us
@@ -217,7 +227,7 @@ class PlainLedger(SlotLedger):
             return False
         found.state = "detached"
         if gone:
-            del self.live[worker]
+            self._retire_ended(worker)
         return True
 
     async def reserve(self, request: ReservationRequest) -> Reserved | Refused:
@@ -349,7 +359,7 @@ class PlainLedger(SlotLedger):
             state = RequestClaim.SUCCEEDED if succeeded else None
             self.requests[request_id] = Request(digest, state, now + self.timings.request_us)
 
-    async def withdraw_retry(self, fresh_share: float, floor_per_s: float) -> bool:
+    async def withdraw_retry(self, floor_per_s: float) -> bool:
         self._begin(expire=False)
         return self._change_credit(-1000, floor_per_s)
 

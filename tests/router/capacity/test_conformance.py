@@ -244,6 +244,27 @@ async def test_a_newer_incarnation_takes_the_name(stand: Stand) -> None:
     assert not (await stand.ledger.heartbeat("w", "1", (), {})).superseded
 
 
+async def test_a_resurrected_worker_does_not_take_its_name_back(stand: Stand) -> None:
+    """It was stopped (SIGSTOP, a frozen machine) and another one was started in its place."""
+    await stand.ledger.register(worker("w"))
+    await stand.ledger.register(worker("w", incarnation="2"))
+    back = await stand.ledger.register(worker("w"))
+    assert (back.superseded, back.accepted) == ("2", False)
+    assert [status.incarnation for status in await stand.ledger.workers()] == ["2"]
+    assert (await stand.ledger.heartbeat("w", "2", (), {})).known
+
+
+async def test_nor_if_its_lease_had_ended_before_the_other_came(stand: Stand) -> None:
+    await stand.ledger.register(worker("w"))
+    await stand.advance(TIMINGS.lease_us)
+    await stand.ledger.register(worker("w", incarnation="2"))
+    assert not (await stand.ledger.register(worker("w"))).accepted
+    # A newcomer takes the name as ever, and so does the old one when nobody else is alive.
+    assert (await stand.ledger.register(worker("w", incarnation="3"))).accepted
+    await stand.advance(TIMINGS.lease_us)
+    assert (await stand.ledger.register(worker("w"))).accepted
+
+
 async def test_superseded_incarnations_are_forgotten_in_the_end(stand: Stand) -> None:
     await stand.ledger.register(worker("w"))
     await stand.ledger.register(worker("w", incarnation="2"))

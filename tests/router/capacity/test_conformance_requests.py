@@ -1,12 +1,11 @@
 """What every slot ledger does with request ids, the retry budget and the secret. See `test_conformance.py`."""
 
 from router.capacity.ledger import (
-    RETRY_BUDGET_TOKENS_MAX,
-    RETRY_BUDGET_WINDOW_S,
     LedgerTimings,
     RequestClaim,
     SlotLedger,
 )
+from router.policy.parameters import RETRY_BUDGET_TOKENS_MAX, RETRY_BUDGET_WINDOW_S
 from tests.router.capacity.stands import Stand
 
 TIMINGS = LedgerTimings()
@@ -53,7 +52,7 @@ async def test_a_success_outlives_the_memory_of_its_claim(stand: Stand) -> None:
 
 async def withdrawals(ledger: SlotLedger, floor_per_s: float) -> int:
     taken = 0
-    while await ledger.withdraw_retry(0.5, floor_per_s):
+    while await ledger.withdraw_retry(floor_per_s):
         taken += 1
     return taken
 
@@ -72,9 +71,9 @@ async def test_retry_credit_is_worth_nothing_after_the_window(stand: Stand) -> N
     for number in range(10):
         await stand.ledger.claim_request(f"q{number}", "d", 60_000_000, 1.0, 0.0)
     await stand.advance((RETRY_BUDGET_WINDOW_S - 1) * S)
-    assert await stand.ledger.withdraw_retry(1.0, 0.0)
+    assert await stand.ledger.withdraw_retry(0.0)
     await stand.advance(1 * S)
-    assert not await stand.ledger.withdraw_retry(1.0, 0.0)
+    assert not await stand.ledger.withdraw_retry(0.0)
 
 
 async def test_the_retry_floor_comes_in_any_case(stand: Stand) -> None:
@@ -92,7 +91,7 @@ async def test_no_retry_budget_grows_beyond_its_cap(stand: Stand) -> None:
 async def test_retries_taken_long_ago_do_not_lift_the_cap(stand: Stand) -> None:
     floor_per_s = RETRY_BUDGET_TOKENS_MAX / RETRY_BUDGET_WINDOW_S
     for _ in range(600):
-        assert await stand.ledger.withdraw_retry(0.0, floor_per_s)
+        assert await stand.ledger.withdraw_retry(floor_per_s)
     await stand.advance(5 * S)
     await stand.ledger.claim_request("q", "d", 60_000_000, 600.0, floor_per_s)
     await stand.advance(5 * S)  # the withdrawals leave the window, the deposit is still in it

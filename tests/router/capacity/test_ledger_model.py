@@ -181,7 +181,7 @@ class LedgerPair(RuleBasedStateMachine):
 
     @rule(floor_per_s=st.sampled_from([0.0, 0.2]))
     def withdraw_retry(self, floor_per_s: float) -> None:
-        self.both(lambda ledger: ledger.withdraw_retry(0.1, floor_per_s))
+        self.both(lambda ledger: ledger.withdraw_retry(floor_per_s))
 
     @rule(proposed=st.binary(min_size=1, max_size=4))
     def grant_secret(self, proposed: bytes) -> None:

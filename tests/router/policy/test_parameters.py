@@ -65,7 +65,7 @@ NUMBERS = [
     ("start_delay.share_max", "start_delay_share_max", 0.0, 1.0),
     ("start_delay.pressure_from", "start_delay_pressure_from", 0.0, 1.0),
     ("retry_budget.share", "retry_budget_share", 0.0, 1.0),
-    ("retry_budget.floor_per_s", "retry_budget_floor_per_s", 0.0, 1e6),
+    ("retry_budget.floor_per_s", "retry_budget_floor_per_s", 0.0, 1000.0),
 ]
 DURATIONS = [
     ("snapshot_age_max_s", "snapshot_age_max_us", DAY_S),

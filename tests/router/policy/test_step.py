@@ -109,6 +109,19 @@ def test_the_jobs_own_slot_is_no_pressure(busy: int, waiting: int, pressure: flo
     assert (command.kind, command.pressure, command.at_us) == (CommandKind.DISPATCH, pressure, 0)
 
 
+@pytest.mark.parametrize(
+    ("hold_us", "delay_us"),
+    [(0, 2 * SECOND_US), (12 * SECOND_US, 2 * SECOND_US), (6 * SECOND_US, SECOND_US), (1, 0)],
+    ids=["unknown", "long", "short", "over"],
+)
+def test_a_start_delay_ends_while_the_slot_is_held(hold_us: int, delay_us: int) -> None:
+    """The serving region holds the slot for its own reservation time, which may be shorter than home's longest delay."""
+    rules = parameters({"start_delay": {"share_max": 1.0, "spread_max_s": 4.0}})
+    granted = Event(EventKind.GRANTED.value, region=0, run_us=SECOND_US, slots=8, busy=8, waiting=9, hold_us=hold_us)
+    _, command = step(asking_home(rules=rules), granted, 0, 0.5, rules, NEAR)
+    assert (command.kind, command.at_us) == (CommandKind.DISPATCH, delay_us)
+
+
 def test_a_second_failure_waits_no_longer_than_the_deadline_allows() -> None:
     """0.1 s is left before the last useful start; the backoff window of attempt 2 is 0.5 s."""
     state = running(left_us=60_100_000)._replace(attempt=2, failures=1)

@@ -1,6 +1,9 @@
 """Attach: what workers may say, and what becomes of those who lie, double up, or fall silent."""
 
 import asyncio
+import os
+import signal
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -255,6 +258,103 @@ async def test_a_worker_that_falls_silent(valkey: EmbeddedValkey, photo: bytes) 
         worker.go()
         assert (await running).worker == "gpu-1"
         await eventually(lambda: stand.metric("homeward_slots", pool=POOL) == 0, "no gauge shows slots that are gone")
+
+
+async def test_a_silent_stream_does_not_detach_a_worker_that_another_router_hears(valkey: EmbeddedValkey, photo: bytes) -> None:
+    """Its way to the first router is dead, it went to the second one; the first notices a lease later."""
+    timings = replace(TIMINGS, lease_us=1_500_000, heartbeat_us=100_000)
+    region = fresh_region()
+    async with (
+        open_stand(settings_of(region, valkey.url), timings) as first,
+        open_stand(settings_of(region, valkey.url), timings) as second,
+    ):
+        silent = await first.worker("gpu-1")
+        silent.heartbeats = False
+        alive = await second.worker("gpu-1")
+        attached = alive.attached
+        assert await asyncio.wait_for(silent.ended, 10) is None
+        assert [each.state for each in (await second.client.workers()).workers] == ["ready"]
+        acks = alive.acks
+        await alive.until(lambda each: each.acks > acks + 1, "heartbeats go on")
+        assert alive.attached is attached, "it had to register again: the ledger was told that it is gone"
+        assert first.metric("homeward_workers_attached") == 0
+        for stand in (first, second):
+            assert (await stand.client.run(photo=photo)).worker == "gpu-1"
+        assert (len(silent.seen), len(alive.seen)) == (0, 2)
+
+
+@pytest.mark.parametrize("unknown", [b"\x7a\x00", b"\x7a\x03\x0a\x01x", b""])
+async def test_a_kind_of_message_that_this_router_does_not_know(stand: Stand, photo: bytes, unknown: bytes) -> None:
+    """Of a newer worker: field 15 of the oneof. And one that says nothing at all."""
+    worker = await stand.worker()
+    message = fleet_pb2.AttachRequest.FromString(unknown)
+    assert message.SerializeToString() == unknown
+    await worker.send(message)
+    acks = worker.acks
+    await worker.until(lambda each: each.acks > acks + 1 or each.ended.done(), "heartbeats go on")
+    assert not worker.ended.done()
+    assert (await stand.client.run(photo=photo)).worker == "gpu-1"
+
+
+async def test_a_draining_worker_that_loses_its_stream_keeps_its_job(stand: Stand, photo: bytes) -> None:
+    worker = await stand.worker()
+    worker.hold()
+    running = asyncio.create_task(stand.client.run(photo=photo))
+    await worker.until(lambda each: len(each.running) == 1, "the job starts")
+    acks = worker.acks
+    await worker.until(lambda each: each.acks > acks + 1, "the router hears that it runs")
+    await worker.send(fleet_pb2.AttachRequest(draining=fleet_pb2.DrainStarted()))
+
+    async def shown() -> list[tuple[str, int]]:
+        return [(each.state, each.busy) for each in (await stand.client.workers()).workers]
+
+    async def draining() -> bool:
+        return await shown() == [("draining", 1)]
+
+    await eventually(draining, "it drains")
+    await worker.detach()
+    await eventually(lambda: stand.metric("homeward_workers_attached") == 0, "the router notices")
+    await stand.router._fleet.idle()
+    assert [busy for _, busy in await shown()] == [1], "it still runs its job"
+    worker.go()
+    assert (await running).worker == "gpu-1"
+
+
+async def test_what_a_worker_says_while_the_ledger_is_down_is_told_it_later(
+    breakable_valkey: EmbeddedValkey, photo: bytes
+) -> None:
+    # The store is only frozen, and remembers; its clock goes on, so the lease has to be long.
+    timings = replace(TIMINGS, lease_us=20_000_000, reservation_us=20_000_000, call_timeout_us=400_000)
+    async with open_stand(settings_of(fresh_region(), breakable_valkey.url), timings) as stand:
+        worker = await stand.worker(slots=1)
+        worker.hold()
+        running = asyncio.create_task(stand.client.run(photo=photo, timeout_s=60))
+        await worker.until(lambda each: len(each.running) == 1, "the job starts")
+        reservation = next(iter(worker.running))
+        os.kill(breakable_valkey.pid, signal.SIGSTOP)
+        try:
+            await eventually(lambda: stand.metric("homeward_ledger_up") == 0, "the router notices")
+            await worker.send(fleet_pb2.AttachRequest(finished=fleet_pb2.JobFinished(reservation_id=reservation)))
+            await worker.send(fleet_pb2.AttachRequest(draining=fleet_pb2.DrainStarted()))
+            worker.lies_running = []
+            acks = worker.acks
+            await worker.until(lambda each: each.acks > acks + 1, "heartbeats are answered without a ledger")
+            assert stand.metric("homeward_ledger_up") == 0
+            worker.heartbeats = False
+        finally:
+            os.kill(breakable_valkey.pid, signal.SIGCONT)
+        await eventually(lambda: stand.metric("homeward_ledger_up") == 1, "the ledger is back")
+
+        async def shown() -> list[tuple[str, int]]:
+            return [(each.state, each.busy) for each in (await stand.client.workers()).workers]
+
+        assert await shown() == [("ready", 1)], "nothing was said since"
+        acks = worker.acks
+        await worker.send(fleet_pb2.AttachRequest(heartbeat=fleet_pb2.Heartbeat()))
+        await worker.until(lambda each: each.acks == acks + 1, "the heartbeat is answered")
+        assert await shown() == [("draining", 0)]
+        worker.go()
+        assert (await running).worker == "gpu-1"
 
 
 POOL = "animate"

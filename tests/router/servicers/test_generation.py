@@ -3,6 +3,8 @@
 import asyncio
 import random
 import time
+from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import pytest
@@ -23,9 +25,9 @@ from homeward import (
     Waiting,
     WorkerFailed,
 )
-from homeward.v1 import generation_pb2, generation_pb2_grpc
+from homeward.v1 import generation_pb2, generation_pb2_grpc, work_pb2
 from localfleet.valkey import EmbeddedValkey
-from tests.router.fake_worker import LOST, OUTPUT, REJECTS
+from tests.router.fake_worker import LOST, OUTPUT, REJECTS, FakeWorker
 from tests.router.stand import Stand, eventually, fresh_region, open_stand, settings_of
 
 
@@ -112,6 +114,61 @@ async def test_after_a_failure_the_id_may_be_used_again(stand: Stand, photo: byt
     assert "levitate" in str(refused.value)
     await stand.all_free()
     assert (await stand.client.run(photo=photo, request_id="request-1")).attempts == 1
+
+
+@pytest.mark.parametrize("through", ["the same router", "another router"])
+async def test_after_a_failure_the_id_may_be_used_again_at_once(
+    valkey: EmbeddedValkey, photo: bytes, monkeypatch: pytest.MonkeyPatch, through: str
+) -> None:
+    """The failure is not told before the ledger has let go of the id."""
+    region = fresh_region()
+    settings = settings_of(region, valkey.url, policy={"attempts_max": 1})
+    async with open_stand(settings) as stand, open_stand(settings_of(region, valkey.url)) as other:
+        ledger = stand.router._guard.ledger
+        settle = ledger.settle_request
+
+        async def slow(request_id: str, digest: str, *, succeeded: bool) -> None:
+            await asyncio.sleep(0.3)
+            await settle(request_id, digest, succeeded=succeeded)
+
+        monkeypatch.setattr(ledger, "settle_request", slow)
+        worker = await stand.worker()
+        await other.client.regions()
+        worker.misbehaviour = [LOST]
+        with pytest.raises(WorkerFailed):
+            await stand.client.run(photo=photo, request_id="request-1")
+        again = stand if through == "the same router" else other
+        assert (await again.client.run(photo=photo, request_id="request-1")).output == OUTPUT
+
+
+class BreaksAfterTheResult(FakeWorker):
+    """Delivers everything, and then ends the call with an error."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+
+    async def Run(  # noqa: N802
+        self, request: work_pb2.RunRequest, context: Any
+    ) -> AsyncIterator[work_pb2.RunResponse]:
+        async for response in super().Run(request, context):
+            yield response
+        await context.abort(self.code, "after the result")
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED])
+async def test_an_error_after_the_whole_result_runs_nothing_twice(stand: Stand, photo: bytes, code: grpc.StatusCode) -> None:
+    async with (
+        BreaksAfterTheResult(stand.router.address, stand.region, "gpu-1") as one,
+        BreaksAfterTheResult(stand.router.address, stand.region, "gpu-2") as two,
+    ):
+        one.code = two.code = code
+        await stand.client.regions()
+        finished = await stand.client.run(photo=photo, request_id="request-1")
+        assert (finished.attempts, finished.output) == (1, OUTPUT)
+        await stand.all_free()
+        assert len(one.seen) + len(two.seen) == 1
+        with pytest.raises(DuplicateRequest):
+            await stand.client.run(photo=photo, request_id="request-1")
+        assert stand.metric("homeward_worker_failures_total", failure="WORKER_LOST") == 0
 
 
 async def test_an_id_of_a_cancelled_request_may_be_used_again(stand: Stand, photo: bytes) -> None:
