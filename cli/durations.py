@@ -5,7 +5,7 @@ import re
 from cli.failure import asked_wrongly
 from homeward.outgoing import TIMEOUT_S_MAX
 
-_PATTERN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m)")
+_PATTERN = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0}
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from homeward import HomewardError
+from homeward import HomewardError, InvalidRequest
 
 FAILED = 1
 ASKED_WRONGLY = 2
@@ -31,10 +31,14 @@ def asked_wrongly(message: str) -> Failure:
 
 
 def failure_of(error: Failure | HomewardError) -> Failure:
-    """Translate an error of the SDK. What the router calls INVALID_ARGUMENT was asked wrongly."""
+    """Translate an error of the SDK. A request that is wrong in itself was asked wrongly.
+
+    So is a request id that was used for other content. One that is running or has succeeded (`DuplicateRequest`) is not: the
+    command is right, and failed.
+    """
     if isinstance(error, Failure):
         return error
-    is_wrong = error.status_code in ("INVALID_ARGUMENT", "") and error.outcome.value in ("INVALID", "DUPLICATE")
+    is_wrong = isinstance(error, InvalidRequest)
     message = error.message
     if error.retry_after_s is not None:
         message += f" (try again in {error.retry_after_s:.1f} s)"

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -18,19 +19,29 @@ from cli.terminal import note, say, say_json, say_milliseconds, say_table
 from homeward import AsyncClient, Event, Explanation, HomewardError, Placed, Waiting
 from localfleet import demo as demo_load
 from localfleet.demo_page import write_page
-from localfleet.plan import PORT_BASE, WORKERS_PER_REGION_MAX, FleetPlan, missing_package
+from localfleet.plan import (
+    METRICS_OFFSET,
+    PORT_BASE,
+    ROUTER_OFFSET,
+    WORKERS_PER_REGION_MAX,
+    FleetPlan,
+    missing_package,
+)
 from localfleet.ports import PortTaken
 from localfleet.session import run_fleet
 from localfleet.state import FleetFile, FleetRunning, FleetState
 from localfleet.stores import StoreUnavailable
-from localfleet.supervisor import Fleet, FleetFailed, choose_store
+from localfleet.supervisor import Fleet, FleetFailed, FleetMisconfigured, choose_store
 from localfleet.topology import DEFAULT_REGIONS, TopologyError, check_regions
+
+_PORT_BASE_HELP = (
+    f"Routers listen at this port + {ROUTER_OFFSET}, {ROUTER_OFFSET + 1}, …; "
+    f"their metrics at + {METRICS_OFFSET}, {METRICS_OFFSET + 1}, …"
+)
 
 
 def up(
-    port_base: Annotated[
-        int, typer.Option(min=1024, max=65000, help="Routers listen at this port + 11, 12, …; their metrics at + 31, 32, …")
-    ] = PORT_BASE,
+    port_base: Annotated[int, typer.Option(min=1024, max=65000, help=_PORT_BASE_HELP)] = PORT_BASE,
     workers_per_region: Annotated[
         int, typer.Option(min=1, max=WORKERS_PER_REGION_MAX, help="Workers a region, one slot each.")
     ] = 2,
@@ -69,8 +80,13 @@ def up(
                     _say_fleet(state, time.monotonic() - started_at)
                 await fleet.serve()
 
-            asyncio.run(run_fleet(fleet, while_up, lambda: note("stopping workers, routers, Valkeys … (Ctrl-C again kills)")))
-    note("stopped")
+            try:
+                asyncio.run(run_fleet(fleet, while_up, lambda: note("stopping workers, routers, Valkeys … (Ctrl-C again kills)")))
+            except FleetMisconfigured as error:
+                # The router read a copy of the user's file.
+                raise asked_wrongly(str(error).replace(str(fleet.policy_path), str(policy))) from error
+    # It is kept when something in it died.
+    note(f"stopped; the logs are in {fleet.folder}" if fleet.folder.exists() else "stopped")
 
 
 def demo(
@@ -123,9 +139,11 @@ def _read_policy(path: Path | None) -> str:
     if path is None:
         return ""
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8")
+        tomllib.loads(text)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise asked_wrongly(f"cannot read the policy file {path}: {error}") from None
+    return text
 
 
 def _make_fleet(plan: FleetPlan) -> Fleet:
@@ -141,7 +159,7 @@ def _one_line_failures() -> Iterator[None]:
         yield
     except (FleetFailed, PortTaken, StoreUnavailable, ValkeyUnavailable) as error:
         raise Failure(str(error), kind=type(error).__name__) from error
-    except TopologyError as error:
+    except (TopologyError, FleetMisconfigured) as error:
         raise asked_wrongly(str(error)) from error
     except FleetRunning as error:
         raise Failure("a local fleet is already running: stop it first (Ctrl-C in its terminal)", kind="FleetRunning") from error
@@ -185,7 +203,7 @@ def _say_fleet(state: FleetState, took_s: float) -> None:
         )
         for region in state.regions
     ]
-    say_table(columns, rows)
+    say_table(columns, rows, names=frozenset({"region", "router"}), leave_out=("Valkey", "metrics"))
     say(f"logs are in {state.folder}\n\nTry in another terminal:")
     say(f"  homeward generate examples/cat.jpg -o cat.webp --motion sway --region {state.regions[-1].name}")
     say("  homeward regions")
@@ -231,7 +249,13 @@ def _say_demo(rows: list[demo_load.DemoRow], explanation: Explanation | None, pa
             times = (done.wait_ms, done.start_delay_ms, done.run_ms)
             measured = (done.served_region, str(done.attempts), *(f"{time_ms} ms" for time_ms in times))
         cells.append((row.request.name, row.request.home, *measured, row.outcome))
-    say_table(columns, cells, numbers=frozenset({"attempts", "wait", "start delay", "run time"}))
+    say_table(
+        columns,
+        cells,
+        names=frozenset({"request", "home", "served", "outcome"}),
+        numbers=frozenset({"attempts", "wait", "start delay", "run time"}),
+        leave_out=("attempts", "run time", "start delay", "wait"),
+    )
     say("")
     for line in demo_load.summarise(rows):
         say(line)

@@ -1,5 +1,6 @@
 """`homeward generate`: one photo in, one animation out."""
 
+import os
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ from cli.output_file import open_output
 from cli.progress import open_display
 from cli.routers import choose_router
 from cli.terminal import note, say, say_json, say_milliseconds
-from homeward import Client, Finished, HomewardError, ModelUnavailable
+from homeward import Client, Finished, HomewardError, InvalidRequest, ModelUnavailable, new_request_id
 from homeward.outgoing import PHOTO_BYTES_MAX
 
 # The order of the JSON document: what the issue of one request is about comes first.
@@ -54,14 +55,19 @@ def generate(
 ) -> None:
     """Animate PHOTO and write the result to OUTPUT.
 
+    The animation has at most 512 px on its longest side.
+
     Progress goes to standard error. The file appears whole or not at all. Ctrl-C cancels the job, which frees its GPU slot,
     and exits with 1.
 
     Example: homeward generate cat.jpg -o cat.webp --motion sway --region eu-west
     """
+    check_apart(photo, output)
     content = read_photo(photo)
     timeout_s = parse_duration(deadline, "--deadline")
     choice = choose_router(router, region)
+    # Made here, so that whatever happens can be looked up with `homeward explain`.
+    request_id = new_request_id() if request_id is None else request_id
     with open_output(output) as file:
         try:
             with Client(choice.target) as client, open_display() as display:
@@ -77,11 +83,16 @@ def generate(
                     request_id=request_id,
                     home_region=choice.region,
                 )
+            file.commit(finished.output)
         except ModelUnavailable as error:
-            raise _no_such_model(choice.target, model, error) from error
+            raise _naming(_no_such_model(choice.target, model, error), request_id) from error
+        except InvalidRequest:  # most often it was not even sent, so nobody has a record of it
+            raise
+        except (Failure, HomewardError) as error:
+            raise _naming(failure_of(error), request_id) from error
         except KeyboardInterrupt:
-            raise Failure("cancelled: the job was stopped and its slot is free", kind="Cancelled") from None
-        file.commit(finished.output)
+            cancelled = Failure("cancelled: the job was stopped and its slot is free", kind="Cancelled")
+            raise _naming(cancelled, request_id) from None
     if as_json:
         say_json(result_document(finished, output))
     else:
@@ -89,12 +100,25 @@ def generate(
         say(str(output))
 
 
+def check_apart(photo: Path, output: Path) -> None:
+    """Raise `Failure` (asked wrongly) when the result would replace the photo, by whatever name or link."""
+    try:
+        is_same = photo.samefile(output)
+    except (OSError, ValueError):  # one of them does not exist; whoever opens it says so
+        return
+    if is_same:
+        raise asked_wrongly(f"{output} is the photo itself: name another file for the animation")
+
+
 def read_photo(path: Path) -> bytes:
     """Return the file's bytes. Raises `Failure` (asked wrongly) when it is missing, no file, or too large."""
     try:
         if path.is_dir():
             raise asked_wrongly(f"{path} is a folder: name a photo")
-        with path.open("rb") as file:
+        # Without O_NONBLOCK, opening a named pipe waits for its writer. With a writer (`/dev/stdin`), reading it may wait.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            os.set_blocking(descriptor, True)
             # One byte more than allowed is enough to know; a device or a pipe may never end.
             content = file.read(PHOTO_BYTES_MAX + 1)
     except OSError as error:
@@ -126,6 +150,13 @@ def result_text(finished: Finished) -> str:
     if finished.start_delay_ms:
         times += f", {say_milliseconds(finished.start_delay_ms)} start delay"
     return f"done {where}: {finished.motion or finished.model}, {times}); request {finished.request_id}"
+
+
+def _naming(failure: Failure, request_id: str) -> Failure:
+    """Add the request's id, with which `homeward explain` tells the story."""
+    failure.message += f" (request {request_id})"
+    failure.facts["request_id"] = request_id
+    return failure
 
 
 def _no_such_model(target: str, model: str, error: ModelUnavailable) -> Failure:

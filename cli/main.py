@@ -5,7 +5,10 @@ everything else to standard error. With `--json` a failure is a document too: `{
 unless HOMEWARD_DEBUG=1 asks for it.
 """
 
+import contextlib
+import errno
 import importlib.util
+import io
 import json
 import os
 import signal
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
 def main() -> None:
     """Run `homeward` with the arguments of this process."""
     signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+        signal.signal(signal.SIGHUP, _interrupt)
+    _replace_closed_streams()
     try:
         code = run(sys.argv[1:])
     except KeyboardInterrupt:  # before or after the command itself, for example while gRPC is being imported
@@ -75,7 +81,9 @@ def run(arguments: Sequence[str]) -> int:
 
 def _complain(failure: "Failure", wants_json: bool) -> int:
     if wants_json:
-        sys.stdout.write(json.dumps({"error": failure.document()}, indent=2) + "\n")
+        with contextlib.suppress(OSError):  # it is closed, or its reader is gone: the exit code and the line still tell
+            sys.stdout.write(json.dumps({"error": failure.document()}, indent=2) + "\n")
+            sys.stdout.flush()
     sys.stderr.write(f"homeward: {_one_line(failure.message)}\n")
     return failure.exit_code
 
@@ -90,6 +98,28 @@ def _maybe_raise(error: BaseException) -> None:
         raise error
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Treat SIGTERM like Ctrl-C: calls are cancelled, temporary files removed."""
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """Treat SIGTERM and SIGHUP like Ctrl-C: calls are cancelled, temporary files removed."""
     raise KeyboardInterrupt
+
+
+class _ClosedOutput(io.TextIOBase):
+    """Standard output that was closed before we started (`>&-`)."""
+
+    def write(self, text: str) -> int:
+        """Refuse, if there is something to write."""
+        if text:
+            raise OSError(errno.EBADF, "standard output is closed, so nothing could be written to it")
+        return 0
+
+
+def _replace_closed_streams() -> None:
+    """Put something in the place of standard streams that Python found closed and left as None."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # Otherwise the next file or socket got this number, and whatever libraries write to standard error got into it.
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or _ClosedOutput()
+    sys.stderr = sys.stderr or io.StringIO()

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.failure import Failure
+from cli.failure import Failure, asked_wrongly
 from cli.options import JsonOption, RouterOption
 from cli.routers import RouterChoice, all_routers, choose_router
 from cli.terminal import note, say, say_json, say_milliseconds, say_table
@@ -19,8 +19,12 @@ def regions(
     as_json: JsonOption = False,
 ) -> None:
     """Show every region as one router sees it: slots, load, who waits, and how old the numbers are."""
-    with Client(choose_router(router, region).target) as client:
+    choice = choose_router(router, region)
+    with Client(choice.target) as client:
         seen = client.regions()
+    if choice.region not in ("", seen.home_region):
+        # As its router answers `generate` in this case.
+        raise asked_wrongly(f"the region is {choice.region!r}, but the router at {choice.target} serves {seen.home_region!r}")
     if as_json:
         say_json({"home_region": seen.home_region, "regions": [region_document(one) for one in seen.regions]})
         return
@@ -41,7 +45,13 @@ def regions(
         )
         for one in seen.regions
     ]
-    say_table(columns, rows, numbers=frozenset(columns) - {"region", "state"})
+    say_table(
+        columns,
+        rows,
+        names=frozenset({"region"}),
+        numbers=frozenset(columns) - {"region", "state"},
+        leave_out=("ring", "offered", "age", "rtt", "waiting", "free"),
+    )
     note(f"as seen from {seen.home_region}")
 
 
@@ -56,7 +66,7 @@ def workers(router: RouterOption = None, as_json: JsonOption = False) -> None:
         except HomewardError as error:
             silent.append({"router": choice.target, "region": choice.region, "message": error.message})
     if not answers:
-        raise Failure("; ".join(one["message"] for one in silent), kind="RouterUnavailable")
+        raise Failure("; ".join(map(_silence_text, silent)), kind="RouterUnavailable")
     if as_json:
         say_json({"regions": [asdict(answer) for answer in answers], "unreachable": silent})
         return
@@ -76,9 +86,15 @@ def workers(router: RouterOption = None, as_json: JsonOption = False) -> None:
         for answer in answers
         for one in answer.workers
     ]
-    say_table(columns, rows, numbers=frozenset({"slots", "busy", "run time", "lease left"}))
+    say_table(
+        columns,
+        rows,
+        names=frozenset({"region", "worker"}),
+        numbers=frozenset({"slots", "busy", "run time", "lease left"}),
+        leave_out=("address", "variants", "lease left", "run time", "busy"),
+    )
     for one in silent:
-        note(one["message"])
+        note(_silence_text(one))
 
 
 def explain(
@@ -108,7 +124,7 @@ def find_explanation(request_id: str, choices: list[RouterChoice]) -> Explanatio
         except NotFound:
             continue
         except RouterUnavailable as error:
-            silent.append(error.message)
+            silent.append(_silence_text({"region": choice.region, "message": error.message}))
     asked = ", ".join(choice.region or choice.target for choice in choices)
     but = f"; {'; '.join(silent)}" if silent else ""
     raise Failure(f"no router has a record of request {request_id} (asked {asked}){but}", kind="NotFound")
@@ -163,6 +179,11 @@ def _wrap(text: str, width: int) -> list[str]:
         else:
             lines.append(word)
     return lines
+
+
+def _silence_text(one: dict[str, str]) -> str:
+    """Say which region's router did not answer, and why; an address that the user named is in the message."""
+    return f"{one['region']}: {one['message']}" if one["region"] else one["message"]
 
 
 def _age_text(age_ms: int) -> str:

@@ -7,6 +7,7 @@ synced and renamed over the result. Whatever goes wrong in between, it is remove
 import contextlib
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,12 +37,22 @@ class OutputFile:
 @contextlib.contextmanager
 def open_output(path: Path) -> Iterator[OutputFile]:
     """Prepare `path`. Raises `Failure` (asked wrongly) when it cannot be written."""
-    target = path.resolve()  # through a symbolic link, the file that it names is replaced
-    if target.is_dir():
+    if str(path) == "-":
+        raise asked_wrongly("the animation cannot go to standard output: name a file")
+    try:
+        target = path.resolve()  # through a symbolic link, the file that it names is replaced
+        try:
+            mode = target.stat().st_mode
+        except FileNotFoundError:
+            mode = None
+        # Its name is short whatever the result is called: a name may have 255 bytes.
+        temporary = target.with_name(f".homeward-{secrets.token_hex(8)}.part")
+    except (OSError, RuntimeError) as error:
+        raise asked_wrongly(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
+    if mode is not None and stat.S_ISDIR(mode):
         raise asked_wrongly(f"{path} is a folder: name a file in it, for example {path / 'out.webp'}")
-    if target.exists() and not target.is_file():
+    if mode is not None and not stat.S_ISREG(mode):
         raise asked_wrongly(f"{path} is no regular file")
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     except OSError as error:

@@ -23,8 +23,8 @@ class RouterChoice:
 
 def choose_router(router: str | None, region: str | None) -> RouterChoice:
     """Return the router of a region, or the one named. Raises `Failure`."""
-    named = router or os.environ.get("HOMEWARD_ROUTER")
-    if named:
+    named = _named_router(router)
+    if named is not None:
         return RouterChoice(check_address(named), region or "")
     choices = _fleet_routers()
     if region is None:
@@ -37,8 +37,8 @@ def choose_router(router: str | None, region: str | None) -> RouterChoice:
 
 def all_routers(router: str | None) -> list[RouterChoice]:
     """Return every router of the local fleet, or the one named. Raises `Failure`."""
-    named = router or os.environ.get("HOMEWARD_ROUTER")
-    return [RouterChoice(check_address(named), "")] if named else _fleet_routers()
+    named = _named_router(router)
+    return [RouterChoice(check_address(named), "")] if named is not None else _fleet_routers()
 
 
 def unknown_region(region: str, known: Sequence[str]) -> str:
@@ -51,9 +51,14 @@ def unknown_region(region: str, known: Sequence[str]) -> str:
 def check_address(text: str) -> str:
     """Return a host:port. Raises `Failure` for something else."""
     host, separator, port = text.rpartition(":")
-    if not separator or not host or not port.isdecimal() or not 0 < int(port) < 65536 or "/" in host:
+    if not separator or not host or not (port.isascii() and port.isdecimal()) or not 0 < int(port) < 65536 or "/" in host:
         raise asked_wrongly(f"{text!r} is no router address: write HOST:PORT, for example 127.0.0.1:7411")
     return text
+
+
+def _named_router(router: str | None) -> str | None:
+    """Return the address that the user gave. An empty HOMEWARD_ROUTER is none, an empty --router is a wrong one."""
+    return router if router is not None else os.environ.get("HOMEWARD_ROUTER") or None
 
 
 def _fleet_routers() -> list[RouterChoice]:

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import signal
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +18,8 @@ from typing import Any, Self
 LOG_BYTES_MAX = 1024 * 1024
 """Of one log file. A full one is renamed to `.1`, so a child keeps at most twice this on disk."""
 LINE_BYTES_MAX = 8 * 1024
+TROUBLE_LINES_MAX = 20
+"""How far back an error or a warning still explains an end; what is older was survived."""
 LAST_LINE_LENGTH_MAX = 240  # what is shown has to stay one line
 _READ_BYTES = 64 * 1024
 
@@ -24,20 +27,40 @@ _READ_BYTES = 64 * 1024
 class ChildDied(Exception):
     """A child ended before it was ready, or never became ready. One line."""
 
+    def __init__(self, message: str, exit_code: int | None = None, last_words: str = "") -> None:
+        """`exit_code` None: it still runs, and was too slow. `last_words`: what of its log explains it."""
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.last_words = last_words
+
 
 class ChildLog:
-    """What one child said: a bounded file, and its last line."""
+    """What one child said: a bounded file, and its last lines."""
 
     def __init__(self, path: Path, bytes_max: int = LOG_BYTES_MAX) -> None:
         self.path = path
-        self.last_line = ""
+        self._last_lines: deque[str] = deque(maxlen=TROUBLE_LINES_MAX)
         self._bytes_max = bytes_max
         self._file = path.open("ab")
 
+    @property
+    def last_line(self) -> str:
+        """The last line; empty when there was none."""
+        return self._last_lines[-1] if self._last_lines else ""
+
+    @property
+    def last_words(self) -> str:
+        """The line that tells most about an end: the last one, unless that is routine and trouble came before it."""
+        if " INFO " in self.last_line or " DEBUG " in self.last_line:
+            trouble = [line for line in self._last_lines if " ERROR " in line or " WARNING " in line]
+            if trouble:
+                return trouble[-1]
+        return self.last_line
+
     def write(self, line: bytes, is_telling: bool = True) -> None:
-        """Append one line without its line end. `is_telling`: it may be shown as the last line."""
-        if is_telling:
-            self.last_line = line.decode(errors="replace").strip() or self.last_line
+        """Append one line without its line end. `is_telling`: it may be shown as one of the last lines."""
+        if is_telling and line.strip():
+            self._last_lines.append(line.decode(errors="replace").strip())
         if self._file.tell() + len(line) > self._bytes_max:
             self._file.close()
             self.path.replace(self.path.with_suffix(self.path.suffix + ".1"))
@@ -98,7 +121,7 @@ class Child:
             if self._ready.done():
                 return self._ready.result()
             if ended.done():
-                raise ChildDied(await self.obituary())
+                raise ChildDied(await self.obituary(), self._process.returncode, self.log.last_words)
             raise ChildDied(f"{self.name} was not ready after {timeout_s:g} s; its last log line: {self._last_line()}")
         finally:
             ended.cancel()
@@ -150,7 +173,7 @@ class Child:
             self._ready.set_result(said)
 
     def _last_line(self) -> str:
-        line = self.log.last_line or "(it wrote nothing)"
+        line = self.log.last_words or "(it wrote nothing)"
         return line if len(line) <= LAST_LINE_LENGTH_MAX else line[:LAST_LINE_LENGTH_MAX] + "…"
 
 

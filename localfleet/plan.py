@@ -95,7 +95,7 @@ class FleetPlan:
 class Programs(Protocol):
     """Which programs the children are. The tests have others."""
 
-    def router(self, region: RegionPlan, redis_url: str, folder: Path) -> list[str]:
+    def router(self, region: RegionPlan, folder: Path) -> list[str]:
         """Return the command line of a region's router. The topology is in `folder`."""
 
     def worker(self, region: RegionPlan, name: str) -> list[str]:
@@ -105,9 +105,9 @@ class Programs(Protocol):
 class HomewardPrograms:
     """The real ones: `python -m router` and `python -m workers`."""
 
-    def router(self, region: RegionPlan, redis_url: str, folder: Path) -> list[str]:
+    def router(self, region: RegionPlan, folder: Path) -> list[str]:
         """Return the command line of a region's router."""
-        command = [*_PYTHON, "router", "--region", region.name, "--listen", region.router, "--redis-url", redis_url]
+        command = [*_PYTHON, "router", "--region", region.name, "--listen", region.router]
         command += ["--topology", str(folder / "topology.toml"), "--metrics-listen", region.metrics]
         if (folder / "policy.toml").exists():
             command += ["--policy", str(folder / "policy.toml")]
@@ -119,17 +119,22 @@ class HomewardPrograms:
         return [*command, "--slots", "1", "--listen", f"{HOST}:0", "--threads", "1", "--drain-s", str(WORKER_DRAIN_S)]
 
 
-def router_environment(region: RegionPlan) -> dict[str, str]:
-    """Return the environment of a router: ours, and the region's secret."""
-    return {**_base_environment(), "HOMEWARD_REGION_SECRET": region.secret}
+def router_environment(region: RegionPlan, redis_url: str) -> dict[str, str]:
+    """Return the environment of a router: ours, and the region's secrets.
+
+    The URL of the slot ledger is one, since it may have a password in it, and every user of this machine can read a command line.
+    """
+    return {**_base_environment(), "HOMEWARD_REGION_SECRET": region.secret, "REDIS_URL": redis_url}
 
 
 def worker_environment() -> dict[str, str]:
-    """Return the environment of a worker: ours, and one quiet thread.
+    """Return the environment of a worker: ours without the slot ledger, which is none of its business, and one quiet thread.
 
     OpenMP threads that spin while they wait would take the other workers' cores.
     """
-    return {**_base_environment(), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    environment = {**_base_environment(), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    environment.pop("REDIS_URL", None)
+    return environment
 
 
 def _base_environment() -> dict[str, str]:

@@ -17,7 +17,8 @@ class PortTaken(Exception):
 def check_free(ports: Iterable[tuple[int, str]]) -> None:
     """Raise `PortTaken` for the first of (port, who needs it) on which something listens.
 
-    gRPC servers share a port silently (SO_REUSEPORT), so two fleets would mix: this has to be asked before they start.
+    Routers refuse a taken port themselves (their `so_reuseport` is 0), but seconds later and in a log. Asked before anything
+    starts, the answer is one line with a way out.
     """
     for port, what in ports:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:

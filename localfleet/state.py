@@ -1,8 +1,9 @@
 """The file by which `homeward generate` and the other commands find the running local fleet.
 
 `${XDG_STATE_HOME:-~/.local/state}/homeward/fleet.json` is written whole (a temporary file, then a rename) once the fleet is
-ready, and removed when it stops. Whether it still holds is not read from a process id, which another process may have got
-since: the supervisor holds a lock on `fleet.lock` as long as it lives, and the kernel lets go of it however it dies.
+ready, for the eyes of its user alone, and removed when it stops. Whether it still holds is not read from a process id, which
+another process may have got since: the supervisor holds a lock on `fleet.lock` as long as it lives, and the kernel lets go of
+it however it dies.
 """
 
 import contextlib
@@ -41,6 +42,7 @@ class RegionState:
     metrics: str
     """host:port of the router's Prometheus metrics."""
     redis_url: str
+    """Of the slot ledger, with its password masked: what is written here is shown."""
     router_pid: int
     workers: tuple[WorkerState, ...]
     valkey_pid: int | None = None
@@ -105,7 +107,10 @@ class FleetFile:
     def write(self, state: FleetState) -> None:
         """Publish the state, whole or not at all."""
         temporary = self._folder / f".fleet.json.{os.getpid()}"
-        temporary.write_text(json.dumps(asdict(state), indent=2) + "\n")
+        temporary.unlink(missing_ok=True)  # left by a supervisor of this process id; its permissions are its own
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(state), indent=2) + "\n")
         temporary.replace(self._path)
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ from homeward import AsyncClient, HomewardError, Region
 from localfleet.child import Child, ChildDied
 from localfleet.plan import FleetPlan, HomewardPrograms, Programs, RegionPlan, router_environment, worker_environment
 from localfleet.state import FleetState, RegionState, WorkerState
-from localfleet.stores import ExternalStore, Store, database_url, wait_gone
+from localfleet.stores import ExternalStore, Store, database_url, mask_password, wait_gone
 
 READY_TIMEOUT_S = 60.0  # 15 s on two cores is usual; a cold disk that has to read torch takes longer
 SETTLE_POLL_S = 0.1
@@ -32,8 +32,16 @@ WORKER_GRACE_S = 10.0
 ROUTER_GRACE_S = 5.0
 
 
+ASKED_WRONGLY = 2
+"""Exit code of a router whose settings are wrong; it has opened nothing then."""
+
+
 class FleetFailed(Exception):
     """The fleet did not start, or nothing of it is left. One line."""
+
+
+class FleetMisconfigured(Exception):
+    """A router refused its settings. One line; it names the policy file as `Fleet.policy_path`."""
 
 
 class Fleet:
@@ -49,6 +57,8 @@ class Fleet:
         """`make_store` makes the server of one region; `report` shows one line to the user."""
         self.plan = plan
         self.folder = Path(tempfile.mkdtemp(prefix="homeward-"))
+        self.policy_path = self.folder / "policy.toml"
+        """What the routers read: a copy of the user's file."""
         self._programs = programs or HomewardPrograms()
         self._report = report
         self._stores = [make_store() for _ in plan.regions]
@@ -58,14 +68,16 @@ class Fleet:
         self._watchers: list[asyncio.Task[None]] = []
         self._guard: asyncio.subprocess.Process | None = None
         self._routers_gone = asyncio.Event()
-        self._is_stopping = False
         self._has_deaths = False
 
     async def start(self) -> FleetState:
-        """Start everything; return when every region can serve and sees the others. Raises `FleetFailed`."""
+        """Start everything; return when every region can serve and sees the others.
+
+        Raises `FleetFailed`, and `FleetMisconfigured` for a policy that the first router refuses, before anything else runs.
+        """
         (self.folder / "topology.toml").write_text(self.plan.topology.to_toml())
         if self.plan.policy_toml:
-            (self.folder / "policy.toml").write_text(self.plan.policy_toml)
+            self.policy_path.write_text(self.plan.policy_toml)
         guard = Path(__file__).with_name("guard.py")
         self._guard = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", "-S", str(guard)),
@@ -81,9 +93,16 @@ class Fleet:
             if store.pid is not None:
                 self._tell_guard("+process", store.pid)
         try:
+            if self.plan.policy_toml:
+                first, store = self._pairs()[0]
+                await self._start_router(first, store)
+                await self._routers[first.name].wait_ready(READY_TIMEOUT_S)
             await _all([self._start_region(region, store) for region, store in self._pairs()])
             await asyncio.wait_for(_all([self._settle(region) for region in self.plan.regions]), READY_TIMEOUT_S)
         except ChildDied as error:
+            is_router = any(not router.is_running for router in self._routers.values())
+            if error.exit_code == ASKED_WRONGLY and is_router:
+                raise FleetMisconfigured(error.last_words.removeprefix("homeward router: ")) from error
             self._has_deaths = True
             raise FleetFailed(f"{error} (logs in {self.folder})") from error
         except TimeoutError as error:
@@ -99,7 +118,6 @@ class Fleet:
 
     async def stop(self) -> None:
         """Stop workers, then routers, then Valkeys; report who had to be killed."""
-        self._is_stopping = True
         for watcher in self._watchers:
             watcher.cancel()
         workers = [worker for workers in self._workers.values() for worker in workers]
@@ -126,13 +144,17 @@ class Fleet:
 
     async def _start_region(self, region: RegionPlan, store: Store) -> None:
         """Start a region's router and workers at once and wait until all are ready."""
-        router = self._programs.router(region, database_url(store.url), self.folder)
-        self._routers[region.name] = await self._start_child(f"router-{region.name}", router, router_environment(region))
+        if region.name not in self._routers:
+            await self._start_router(region, store)
         for name in region.workers:
             worker = self._programs.worker(region, name)
             self._workers[region.name].append(await self._start_child(name, worker, worker_environment()))
         children = [self._routers[region.name], *self._workers[region.name]]
         await _all([child.wait_ready(READY_TIMEOUT_S) for child in children])
+
+    async def _start_router(self, region: RegionPlan, store: Store) -> None:
+        router, environment = self._programs.router(region, self.folder), router_environment(region, database_url(store.url))
+        self._routers[region.name] = await self._start_child(f"router-{region.name}", router, environment)
 
     async def _start_child(self, name: str, command: Sequence[str], environment: dict[str, str]) -> Child:
         child = await Child.start(name, command, environment, self.folder)
@@ -148,11 +170,11 @@ class Fleet:
                         raise ChildDied(await child.obituary())
                 with contextlib.suppress(HomewardError):
                     seen = (await client.regions()).regions
-                    if self._is_settled(region, seen):
+                    if self._is_settled(seen):
                         return
                 await asyncio.sleep(SETTLE_POLL_S)
 
-    def _is_settled(self, home: RegionPlan, seen: Sequence[Region]) -> bool:
+    def _is_settled(self, seen: Sequence[Region]) -> bool:
         slots = {region.region: region.slots for region in seen if region.usable}
         return all(slots.get(region.name, 0) >= len(region.workers) for region in self.plan.regions)
 
@@ -202,7 +224,7 @@ class Fleet:
                 name=region.name,
                 router=region.router,
                 metrics=region.metrics,
-                redis_url=database_url(store.url),
+                redis_url=mask_password(database_url(store.url)),
                 router_pid=self._routers[region.name].pid,
                 workers=tuple(WorkerState(worker.name, worker.pid) for worker in self._workers[region.name]),
                 valkey_pid=store.pid,

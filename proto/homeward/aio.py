@@ -17,13 +17,15 @@ from typing import Any, Self
 import grpc
 import grpc.aio
 
-from homeward.client import ASK_TIMEOUT_S
+from homeward.client import ASK_TIMEOUT_S, CLOSED
 from homeward.errors import Cancelled, HomewardError, error_of_status
 from homeward.events import Event, Finished
 from homeward.incoming import Assembly
 from homeward.outgoing import CHANNEL_OPTIONS, build_request
 from homeward.v1 import generation_pb2, generation_pb2_grpc, operations_pb2, operations_pb2_grpc
 from homeward.views import Explanation, Regions, Workers
+
+CLOSED_UNDER = "the client was closed during the call"
 
 
 class AsyncClient:
@@ -47,7 +49,7 @@ class AsyncClient:
         self._is_closed = False
 
     async def close(self) -> None:
-        """Close the connection. Calls that still run raise `Cancelled`."""
+        """Close the connection. Calls that still run and calls that come later raise `Cancelled`."""
         self._is_closed = True
         if self._channel is not None:
             await self._channel.close(None)
@@ -118,7 +120,7 @@ class AsyncClient:
 
     async def _stream(self, request: generation_pb2.GenerateRequest, timeout_s: float) -> AsyncGenerator[Event, None]:
         assembly = Assembly(request.request_id)
-        call = generation_pb2_grpc.GenerationStub(self._connect()).Generate(request, timeout=timeout_s)
+        call = generation_pb2_grpc.GenerationStub(self._connect(request.request_id)).Generate(request, timeout=timeout_s)
         try:
             async for message in call:
                 event = assembly.receive(message)
@@ -129,9 +131,7 @@ class AsyncClient:
             if not assembly.is_complete:
                 raise self._translate(error, request.request_id, assembly.work_began) from error
         except asyncio.CancelledError as error:
-            # grpc.aio raises this too when the channel was closed under a call whose task nobody cancelled.
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
+            if _is_asked_for():
                 raise
             raise self._closed_under(assembly) from error
         finally:
@@ -141,11 +141,15 @@ class AsyncClient:
         yield assembly.finish()
 
     def _closed_under(self, assembly: Assembly) -> Cancelled:
-        message = "the client was closed during the call"
-        return Cancelled(message, request_id=assembly.request_id, work_began=assembly.work_began)
+        return Cancelled(CLOSED_UNDER, request_id=assembly.request_id, work_began=assembly.work_began)
 
-    def _connect(self) -> grpc.aio.Channel:
-        """Return the channel. Made late, because grpc.aio binds it to the event loop that runs at that moment."""
+    def _connect(self, request_id: str) -> grpc.aio.Channel:
+        """Return the channel. Made late, because grpc.aio binds it to the event loop that runs at that moment.
+
+        Raises `Cancelled` when the client is closed: gRPC would raise an exception of its own, or open a channel nobody closes.
+        """
+        if self._is_closed:
+            raise Cancelled(CLOSED, request_id=request_id, work_began=False)
         if self._channel is None:
             if self._credentials is None:
                 self._channel = grpc.aio.insecure_channel(self.target, options=self._options)
@@ -154,11 +158,15 @@ class AsyncClient:
         return self._channel
 
     async def _ask(self, method: str, question: Any, timeout_s: float, request_id: str = "") -> Any:
-        stub = operations_pb2_grpc.OperationsStub(self._connect())
+        stub = operations_pb2_grpc.OperationsStub(self._connect(request_id))
         try:
             return await getattr(stub, method)(question, timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
             raise self._translate(error, request_id, False) from error
+        except asyncio.CancelledError as error:
+            if _is_asked_for():
+                raise
+            raise Cancelled(CLOSED_UNDER, request_id=request_id, work_began=False) from error
 
     def _translate(self, error: Any, request_id: str, work_began: bool | None) -> HomewardError:
         return error_of_status(
@@ -169,3 +177,9 @@ class AsyncClient:
             target=self.target,
             work_began=work_began,
         )
+
+
+def _is_asked_for() -> bool:
+    """Whether a CancelledError is the task's own. grpc.aio raises one too when the channel was closed under a call."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0

@@ -24,7 +24,7 @@ from typing import Any, Self
 
 import grpc
 
-from homeward.errors import HomewardError, error_of_status
+from homeward.errors import Cancelled, HomewardError, error_of_status
 from homeward.events import Event, Finished
 from homeward.incoming import Assembly
 from homeward.outgoing import CHANNEL_OPTIONS, build_request
@@ -33,6 +33,7 @@ from homeward.views import Explanation, Regions, Workers
 
 ASK_TIMEOUT_S = 5.0
 """Time limit of the operators' questions, which need no GPU."""
+CLOSED = "the client is closed"
 
 
 class Client:
@@ -58,9 +59,11 @@ class Client:
             self._channel = grpc.secure_channel(target, credentials, options=options)
         self._generation = generation_pb2_grpc.GenerationStub(self._channel)
         self._operations = operations_pb2_grpc.OperationsStub(self._channel)
+        self._is_closed = False
 
     def close(self) -> None:
-        """Close the connection. Calls that still run raise `Cancelled`."""
+        """Close the connection. Calls that still run and calls that come later raise `Cancelled`."""
+        self._is_closed = True
         self._channel.close()
 
     def __enter__(self) -> Self:
@@ -138,7 +141,7 @@ class Client:
 
     def _stream(self, request: generation_pb2.GenerateRequest, timeout_s: float) -> Generator[Event, None, None]:
         assembly = Assembly(request.request_id)
-        call = self._generation.Generate(request, timeout=timeout_s)
+        call = self._call(self._generation.Generate, request, timeout_s, request.request_id)
         try:
             for message in call:
                 event = assembly.receive(message)
@@ -154,9 +157,19 @@ class Client:
 
     def _ask(self, method: Any, question: Any, timeout_s: float, request_id: str = "") -> Any:
         try:
-            return method(question, timeout=timeout_s)
+            return self._call(method, question, timeout_s, request_id)
         except grpc.RpcError as error:
             raise self._translate(error, request_id, False) from error
+
+    def _call(self, method: Any, message: Any, timeout_s: float, request_id: str) -> Any:
+        """Call a method of a stub. Raises `Cancelled` when the client is closed, perhaps by another thread at this moment."""
+        if not self._is_closed:
+            try:
+                return method(message, timeout=timeout_s)
+            except ValueError:  # all that gRPC says of a closed channel
+                if not self._is_closed:
+                    raise
+        raise Cancelled(CLOSED, request_id=request_id, work_began=False)
 
     def _translate(self, error: Any, request_id: str, work_began: bool | None) -> HomewardError:
         return error_of_status(

@@ -14,7 +14,7 @@ Rules:
 | `NoCapacity` | no free slot anywhere allowed, too many waiting, or the retry budget is spent | after `retry_after_s` |
 | `DeadlineExceeded` | the time was too short, or ran out | with more time |
 | `ModelUnavailable` | no live worker in reach serves the model | when a worker has it |
-| `DuplicateRequest` | the request id was used before | no |
+| `DuplicateRequest` | the same request is running or has already succeeded | no |
 | `Cancelled` | the call was cancelled; its slot is free | as you like |
 | `WorkerFailed` | every allowed attempt ended in a failing worker | yes |
 | `RouterUnavailable` | no router answers, it is draining, or its ledger is down | at another router, or later |
@@ -102,13 +102,13 @@ class ModelUnavailable(HomewardError):
 
 
 class DuplicateRequest(HomewardError):
-    """The request id is running, has already succeeded, or was used for other content."""
+    """The same request is running, or has already succeeded. Other content under its id is an `InvalidRequest`."""
 
     default_outcome = Outcome.DUPLICATE
 
 
 class Cancelled(HomewardError):
-    """The call was cancelled from elsewhere: its channel was closed, or the router ended it."""
+    """The call was cancelled from elsewhere: its client was closed, before or during the call, or the router ended it."""
 
     default_outcome = Outcome.CANCELLED
 

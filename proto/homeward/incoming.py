@@ -13,8 +13,8 @@ from homeward.events import Event, Finished, Placed, Progress, Waiting
 from homeward.outcomes import Outcome, wire_name
 from homeward.v1 import generation_pb2, outcome_pb2
 
-OUTPUT_BYTES_MAX = 256 * 1024 * 1024
-"""Bound of what one call may make the SDK hold. A loop of 2048 × 2048 pixels in WebP has a few dozen MiB."""
+OUTPUT_BYTES_MAX = 64 * 1024 * 1024
+"""Bound of what one call may make the SDK hold: what routers and workers let through. Larger output never gets this far."""
 
 
 class Assembly:

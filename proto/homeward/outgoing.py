@@ -13,7 +13,7 @@ from homeward.v1 import generation_pb2
 PHOTO_BYTES_MAX = 12 * 1024 * 1024
 TIMEOUT_S_MAX = 600.0
 MODEL_LENGTH_MAX = 64
-MOTION_LENGTH_MAX = 64
+MOTION_LENGTH_MAX = 32  # what a router takes
 REGION_LENGTH_MAX = 64
 SEED_MAX = 2**64 - 1
 STRENGTH_MAX = 2.0

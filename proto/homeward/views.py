@@ -115,7 +115,7 @@ class Worker:
     incarnation: str
     address: str
     state: str
-    """Either "ready" or "draining"."""
+    """One of "ready", "draining", or "detached" (its stream broke; no new jobs; gone when its lease ends)."""
     slots: int
     busy: int
     variants: tuple[str, ...]
@@ -168,7 +168,7 @@ class Decision:
     home_load: float
     """Busy over slots of home, 0 to 1."""
     pressure: float
-    """(busy + waiting) / slots, at most 1."""
+    """Pressure that the job met and that drives its start delay: (other busy slots + waiting) / slots, at most 1."""
     share: float
     """Share of granted jobs that start later at this pressure."""
     draw: float

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from cli import fleet
 from homeward import Finished, NoCapacity
 from localfleet import demo
 from localfleet.demo import DemoRow, plan_requests, summarise
 from localfleet.demo_page import write_page
-from localfleet.plan import ROUTER_OFFSET
+from localfleet.plan import ROUTER_OFFSET, FleetPlan
 from localfleet.ports import free_ports
 from localfleet.state import FleetFile, read_fleet
 
@@ -49,12 +50,52 @@ def test_a_redis_that_does_not_answer_is_one_line(homeward: CommandLine, monkeyp
 
 
 @pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("redis://:secret@127.0.0.1:abc/0", "is no URL with a host and a port"),
+        ("redis://:sec/ret@127.0.0.1:1/0", "is no URL with a host and a port"),
+        ("redis://[:secret@127.0.0.1", "is no URL with a host and a port"),
+        ("http://:secret@127.0.0.1:1", "must start with redis:// or rediss://, or be unix://"),
+        ("secret", "must start with redis:// or rediss://, or be unix://"),
+        ("unix://", "must start with redis:// or rediss://, or be unix://"),
+        ("unix:///nowhere/valkey.sock", "no server answers at /nowhere/valkey.sock, which REDIS_URL names: No such file"),
+    ],
+)
+def test_a_redis_url_that_names_no_server_is_one_line(
+    homeward: CommandLine, monkeypatch: pytest.MonkeyPatch, url: str, why: str
+) -> None:
+    monkeypatch.setenv("REDIS_URL", url)
+    ran = homeward("up", "--regions", "us-east", "--port-base", free_ports(1)[0] - ROUTER_OFFSET)
+    line = ran.err.splitlines()[-1]
+    assert ran.code == 1
+    assert line.startswith("homeward: ")
+    assert why in line
+    assert "sec" not in line
+
+
+def test_the_help_names_the_ports_that_are_used() -> None:
+    region = FleetPlan.make(port_base=(base := free_ports(1)[0] - ROUTER_OFFSET), regions=["us-east"]).regions[0]
+    router, metrics = region.router_port - base, region.metrics_port - base
+    assert f"+ {router}, {router + 1}, …; their metrics at + {metrics}, {metrics + 1}, …" in fleet._PORT_BASE_HELP
+
+
+@pytest.mark.parametrize(
     "arguments",
     [["--regions", "US"], ["--regions", "a,a"], ["--regions", ""], ["--workers-per-region", "0"], ["--port-base", "80"]],
 )
 def test_an_impossible_fleet_was_asked_wrongly(homeward: CommandLine, arguments: list[str]) -> None:
     ran = homeward("up", *arguments)
     assert (ran.code, ran.err.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize("text", ["no toml", "[start_delay]\nshare_mx = 1\n"])
+def test_a_policy_that_is_wrong_is_named(homeward: CommandLine, tmp_path: Path, text: str) -> None:
+    policy = tmp_path / "bad.toml"
+    policy.write_text(text)
+    ran = homeward("up", "--regions", "us-east", "--port-base", free_ports(1)[0] - ROUTER_OFFSET, "--policy", policy)
+    assert ran.code == 2, ran
+    assert str(policy) in ran.err.splitlines()[-1]
+    assert "share_m" in ran.err or "policy file" in ran.err
 
 
 def test_a_demo_without_photos_was_asked_wrongly(homeward: CommandLine, tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """`homeward generate`: files, exit codes, JSON, progress, Ctrl-C."""
 
 import os
+import re
 import signal
 import stat
+import subprocess
 from pathlib import Path
 
 import grpc
@@ -10,7 +12,7 @@ import pytest
 
 from tests.homeward.fake_router import OUTPUT, PATIENCE_S, FakeRouter, refuse
 
-from .conftest import CommandLine
+from .conftest import ENTRY, CommandLine
 
 
 def folder_of(path: Path) -> list[str]:
@@ -88,7 +90,10 @@ def test_a_failure_leaves_nothing_behind_and_an_older_result_alone(
     router.script = refuse(grpc.StatusCode.UNAVAILABLE, "NO_CAPACITY", "every slot is busy", retry_after_s=1.25)
     ran = homeward("generate", photo, "-o", out, "--router", router.target)
     assert (ran.code, ran.out) == (1, "")
-    assert ran.err.splitlines()[-1] == "homeward: every slot is busy (try again in 1.2 s)"
+    request_id = router.requests[0].request_id
+    assert ran.err.splitlines()[-1] == f"homeward: every slot is busy (try again in 1.2 s) (request {request_id})"
+    error = homeward("generate", photo, "-o", out, "--router", router.target, "--json").document["error"]
+    assert error["request_id"] == router.requests[1].request_id
     assert out.read_bytes() == b"older"
     assert folder_of(tmp_path) == ["cat.jpg", "out.webp"]
 
@@ -97,7 +102,8 @@ def test_a_failure_leaves_nothing_behind_and_an_older_result_alone(
     ("code", "reason", "exit_code"),
     [
         (grpc.StatusCode.INVALID_ARGUMENT, "INVALID", 2),
-        (grpc.StatusCode.INVALID_ARGUMENT, "DUPLICATE", 2),
+        (grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_ID_REUSED", 2),  # for other content
+        (grpc.StatusCode.ALREADY_EXISTS, "REQUEST_SUCCEEDED", 1),
         (grpc.StatusCode.ALREADY_EXISTS, "DUPLICATE", 1),
         (grpc.StatusCode.FAILED_PRECONDITION, "MODEL_UNAVAILABLE", 1),  # the model exists, but no worker is there
         (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_HOPELESS", 1),
@@ -130,6 +136,10 @@ def test_what_is_asked_wrongly_is_said_in_one_line_before_anything_runs(
     empty.write_bytes(b"")
     with big.open("wb") as file:
         file.truncate(20 * 1024 * 1024)
+    fifo, hard, soft = tmp_path / "fifo", tmp_path / "hard.jpg", tmp_path / "soft.jpg"
+    os.mkfifo(fifo)
+    hard.hardlink_to(photo)
+    soft.symlink_to(photo)
     cases: list[tuple[list[object], str]] = [
         ([tmp_path / "missing.jpg", "-o", out], "No such file"),
         ([tmp_path, "-o", out], "is a folder"),
@@ -141,6 +151,13 @@ def test_what_is_asked_wrongly_is_said_in_one_line_before_anything_runs(
         ([photo, "-o", out, "--deadline", "60"], "write for example 60s"),
         ([photo, "-o", out, "--deadline", "0s"], "out of range"),
         ([photo, "-o", out, "--deadline", "11m"], "out of range"),
+        ([photo, "-o", out, "--deadline", "٣s"], "write for example 60s"),
+        ([photo, "-o", "-"], "name a file"),
+        ([photo, "-o", tmp_path / ("x" * 256)], "File name too long"),
+        ([fifo, "-o", out], "is empty"),
+        ([photo, "-o", photo], "is the photo itself"),
+        ([photo, "-o", hard], "is the photo itself"),
+        ([soft, "-o", photo], "is the photo itself"),
         ([photo, "-o", out, "--strength", "3"], "animate.strength"),
         ([photo, "-o", out, "--seed", "-1"], "seed"),
         ([photo, "-o", out, "--request-id", "short"], "request_id"),
@@ -153,9 +170,20 @@ def test_what_is_asked_wrongly_is_said_in_one_line_before_anything_runs(
         assert expected in ran.err, (arguments, ran)
         assert ran.err.count("\n") == 1, (arguments, ran)
         assert ran.out == ""
-    assert homeward("generate", photo, "-o", out, "--router", "nonsense").code == 2
+    for target in ("nonsense", "", "127.0.0.1:٣"):
+        assert homeward("generate", photo, "-o", out, "--router", target).code == 2
     assert router.calls == 0
-    assert folder_of(tmp_path) == ["big.jpg", "cat.jpg", "empty.jpg"]
+    assert folder_of(tmp_path) == ["big.jpg", "cat.jpg", "empty.jpg", "fifo", "hard.jpg", "soft.jpg"]
+
+
+def test_a_photo_may_come_through_a_pipe_and_the_result_may_have_the_longest_name(router: FakeRouter, tmp_path: Path) -> None:
+    out = tmp_path / ("x" * 250 + ".webp")
+    arguments = [*ENTRY, "generate", "/dev/stdin", "-o", str(out), "--router", router.target]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        _, err = process.communicate(b"a photo", timeout=PATIENCE_S)
+    assert process.returncode == 0, err
+    assert router.requests[0].photo == b"a photo"
+    assert out.read_bytes() == OUTPUT
 
 
 def test_a_folder_without_permission_is_found_before_generating(
@@ -172,10 +200,10 @@ def test_a_folder_without_permission_is_found_before_generating(
 def test_nobody_at_the_address(homeward: CommandLine, photo: Path, tmp_path: Path) -> None:
     ran = homeward("generate", photo, "-o", tmp_path / "out.webp", "--router", "127.0.0.1:1")
     assert ran.code == 1
-    assert ran.err == "homeward: no router answers at 127.0.0.1:1: Connection refused\n"
+    assert re.fullmatch(r"homeward: no router answers at 127.0.0.1:1: Connection refused \(request \S+\)\n", ran.err)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_cancels_the_job_and_leaves_nothing_behind(
     homeward: CommandLine, router: FakeRouter, photo: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -187,7 +215,8 @@ def test_ctrl_c_cancels_the_job_and_leaves_nothing_behind(
     out, err = process.communicate(timeout=PATIENCE_S)
     assert router.ended.wait(PATIENCE_S)
     assert (process.returncode, out) == (1, "")
-    assert err.splitlines()[-1] == "homeward: cancelled: the job was stopped and its slot is free"
+    request_id = router.requests[0].request_id
+    assert err.splitlines()[-1] == f"homeward: cancelled: the job was stopped and its slot is free (request {request_id})"
     assert "Traceback" not in err
     assert folder_of(tmp_path) == ["cat.jpg"]
 
@@ -195,4 +224,4 @@ def test_ctrl_c_cancels_the_job_and_leaves_nothing_behind(
 def test_an_unknown_model_was_asked_wrongly(homeward: CommandLine, router: FakeRouter, photo: Path, tmp_path: Path) -> None:
     router.script = refuse(grpc.StatusCode.FAILED_PRECONDITION, "MODEL_UNAVAILABLE", "no worker serves model 'animte'")
     ran = homeward("generate", photo, "-o", tmp_path / "out.webp", "--router", router.target, "--model", "animte")
-    assert (ran.code, ran.err) == (2, "homeward: no worker serves model 'animte'\n")
+    assert (ran.code, ran.err) == (2, f"homeward: no worker serves model 'animte' (request {router.requests[0].request_id})\n")

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shlex
 import subprocess
 import sys
 from typing import Any
@@ -75,6 +76,19 @@ def test_a_reader_that_goes_away(router: FakeRouter) -> None:
     os.close(writing)
     assert process.returncode == 1
     assert "Traceback" not in process.stderr
+
+
+@pytest.mark.parametrize(
+    ("closed", "code", "said"),
+    [(">&-", 1, "homeward: standard output is closed, so nothing could be written to it\n"), ("2>&-", 0, ""), ("<&-", 0, None)],
+)
+def test_closed_streams(router: FakeRouter, closed: str, code: int, said: str | None) -> None:
+    for arguments in (["regions", "--router", router.target], ["--help"], ["regions", "--json", "--router", router.target]):
+        command = shlex.join([*ENTRY, *arguments]) + f" {closed}"
+        process = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+        assert process.returncode == code, process
+        assert (process.stdout == "") == (code == 1)
+        assert said is None or process.stderr == said
 
 
 def test_processes_take_over(tmp_path: Any) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.terminal import say_table
 from localfleet.state import FleetFile, FleetState, RegionState, WorkerState
 from tests.homeward.fake_router import FakeRouter, a_story
 
@@ -91,8 +92,18 @@ def test_workers_of_a_dead_router_are_missed_but_the_others_are_shown(homeward: 
         ran = homeward("workers")
         assert ran.code == 0
         assert "us-east-gpu-1" in ran.out
-        assert ran.err == "no router answers at 127.0.0.1:1: Connection refused\n"
+        assert ran.err == "eu-west: no router answers at 127.0.0.1:1: Connection refused\n"
         assert homeward("workers", "--json").document["unreachable"][0]["region"] == "eu-west"
+
+
+def test_a_router_of_another_region_was_asked_wrongly(homeward: CommandLine, router: FakeRouter) -> None:
+    assert homeward("regions", "--router", router.target, "--region", "us-east").code == 0
+    ran = homeward("regions", "--router", router.target, "--region", "eu-west")
+    assert (ran.code, ran.out) == (2, "")
+    assert "'eu-west'" in ran.err
+    assert "'us-east'" in ran.err
+    assert homeward("workers", "--router", router.target, "--region", "eu-west").code == 2
+    assert homeward("regions", "--router", "").code == 2
 
 
 def test_explain_asks_every_router(homeward: CommandLine, router: FakeRouter) -> None:
@@ -110,6 +121,33 @@ def test_explain_asks_every_router(homeward: CommandLine, router: FakeRouter) ->
     assert document["decisions"][1]["refusal"] == "FULL"
     assert (unknown.code, unknown.err.count("\n")) == (1, 1)
     assert "request-2 (asked us-east, eu-west)" in unknown.err
+
+
+def test_columns_do_not_cut_what_is_no_terminal(homeward: CommandLine, router: FakeRouter, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = homeward("regions", "--router", router.target).out
+    monkeypatch.setenv("COLUMNS", "40")
+    assert homeward("regions", "--router", router.target).out == whole
+
+
+@pytest.mark.parametrize("width", [30, 60, 80, 120])
+def test_a_terminal_never_cuts_a_name(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", str(width))
+    row = ("ap-northeast", "ap-northeast-gpu-1", "never heard of", "12 min 59 s", "http://127.0.0.1:7423/metrics")
+    say_table(
+        ("region", "worker", "state", "lease left", "address"),
+        [row],
+        names=frozenset({"region", "worker"}),
+        numbers=frozenset({"lease left"}),
+        leave_out=("address", "lease left", "state"),
+    )
+    shown = capsys.readouterr()
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", shown.out).splitlines()
+    assert max(map(len, lines)) <= max(width, 32)
+    assert "…" not in shown.out
+    assert any("ap-northeast  ap-northeast-gpu-1" in line for line in lines)
+    left_out = {30: "address, lease left, state", 60: "address", 80: "address", 120: ""}[width]
+    assert shown.err == (f"left out, for want of width: {left_out}\n" if left_out else "")
 
 
 @pytest.mark.parametrize("no_color", ["", "1"])

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import time
 from collections.abc import Callable
 
@@ -71,6 +72,38 @@ async def test_closing_the_client_under_a_call_is_a_typed_error() -> None:
         with pytest.raises(Cancelled) as caught:
             await task
         assert caught.value.request_id == "request-1"
+
+
+async def test_closing_the_client_under_a_question_is_a_typed_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = AsyncClient(f"127.0.0.1:{silent.getsockname()[1]}")
+        task = asyncio.create_task(client.regions())
+        await asyncio.sleep(0)
+        await client.close()
+        with pytest.raises(Cancelled, match="closed during the call"):
+            await task
+
+
+@pytest.mark.parametrize("is_used", [False, True])
+async def test_a_closed_client_raises_a_typed_error(is_used: bool) -> None:
+    with FakeRouter() as router:
+        client = AsyncClient(router.target)
+        if is_used:
+            await client.regions()
+        channel = client._channel
+        await client.close()
+        for ask in (
+            lambda: client.run(photo=b"photo", request_id="request-1"),
+            lambda: client.explain("request-1"),
+            client.regions,
+            client.workers,
+        ):
+            with pytest.raises(Cancelled, match="the client is closed") as caught:
+                await ask()
+            assert caught.value.work_began is False
+        await client.close()
+        assert client._channel is channel, "no new channel"
+        assert router.calls == 0
 
 
 async def test_typed_errors() -> None:

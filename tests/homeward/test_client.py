@@ -192,6 +192,36 @@ def test_a_wrong_request_is_refused_before_anything_is_sent() -> None:
     assert caught.value.work_began is False
 
 
+def test_a_closed_client_raises_a_typed_error() -> None:
+    with FakeRouter() as router:
+        client = Client(router.target)
+        client.regions()
+        client.close()
+        for ask in (
+            lambda: client.run(photo=b"photo", request_id="request-1"),
+            lambda: client.explain("request-1"),
+            client.regions,
+            client.workers,
+        ):
+            with pytest.raises(Cancelled, match="the client is closed") as caught:
+                ask()
+            assert caught.value.work_began is False
+            assert caught.value.request_id in ("", "request-1")
+        client.close()
+        assert router.calls == 0
+
+
+def test_a_client_that_closes_at_the_moment_of_a_call_raises_a_typed_error() -> None:
+    client = Client("127.0.0.1:1")
+
+    def close_first(*_: object, **__: object) -> None:
+        client.close()
+        raise ValueError("Cannot invoke RPC: Channel closed!")
+
+    with pytest.raises(Cancelled, match="the client is closed"):
+        client._call(close_first, None, 1.0, "request-1")
+
+
 def test_operators_questions() -> None:
     with FakeRouter() as router, Client(router.target) as client:
         router.known["request-1"] = a_story("request-1")

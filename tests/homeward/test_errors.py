@@ -39,7 +39,6 @@ OUTCOMES = [
     (Code.UNAVAILABLE, "LEDGER_DOWN", RouterUnavailable),
     (Code.UNAVAILABLE, "DRAINING", RouterUnavailable),
     (Code.ALREADY_EXISTS, "DUPLICATE", DuplicateRequest),
-    (Code.INVALID_ARGUMENT, "DUPLICATE", DuplicateRequest),
     (Code.INTERNAL, "INTERNAL", InternalError),
 ]
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homeward import InvalidRequest, new_request_id
-from homeward.outgoing import CHANNEL_OPTIONS, PHOTO_BYTES_MAX, build_request
+from homeward import InvalidRequest, incoming, new_request_id
+from homeward.outgoing import CHANNEL_OPTIONS, MOTION_LENGTH_MAX, PHOTO_BYTES_MAX, build_request
 from homeward.request_ids import is_request_id
 
 
@@ -20,7 +20,7 @@ from homeward.request_ids import is_request_id
         ("photo", {"photo": bytes(PHOTO_BYTES_MAX + 1)}),
         ("model", {"model": ""}),
         ("model", {"model": "m" * 65}),
-        ("animate.motion", {"motion": "m" * 65}),
+        ("animate.motion", {"motion": "m" * 33}),
         ("animate.motion", {"motion": "sway\n"}),
         ("animate.motion", {"motion": None}),
         ("animate.strength", {"strength": -0.1}),
@@ -58,7 +58,7 @@ def test_the_bounds_themselves_are_allowed() -> None:
     request = build_request(
         model="m" * 64,
         photo=memoryview(bytes(PHOTO_BYTES_MAX)),
-        motion="m" * 64,
+        motion="m" * 32,
         strength=2.0,
         direction_degrees=-360.0,
         seed=2**64 - 1,
@@ -66,6 +66,15 @@ def test_the_bounds_themselves_are_allowed() -> None:
         request_id="x" * 64,
     )
     assert len(request.photo) == PHOTO_BYTES_MAX
+
+
+def test_the_bounds_are_those_of_the_router() -> None:
+    pytest.importorskip("redis")
+    from router import dispatch, request_check
+
+    assert incoming.OUTPUT_BYTES_MAX == dispatch.OUTPUT_BYTES_MAX
+    assert request_check.MOTION_NAME.fullmatch("m" * MOTION_LENGTH_MAX)
+    assert not request_check.MOTION_NAME.fullmatch("m" * (MOTION_LENGTH_MAX + 1))
 
 
 def test_grpc_does_not_retry() -> None:

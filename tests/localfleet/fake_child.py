@@ -3,7 +3,7 @@
     fake_child.py router HOST:PORT FOLDER | worker NAME FOLDER    [--mood MOOD]
 
 FOLDER has the fleet's topology.toml; what happens to the child is appended to FOLDER/journal. Moods: `dies` (before it is
-ready, with last words), `silent` (never ready), `deaf` (ignores SIGTERM).
+ready, with last words), `silent` (never ready), `deaf` (ignores SIGTERM), `refuses` (its settings).
 """
 
 import argparse
@@ -46,6 +46,9 @@ def main() -> None:
     given = parser.parse_args()
     if given.mood == "dies":
         sys.exit("first words\nModuleNotFoundError: these were my last words")
+    if given.mood == "refuses":
+        sys.stderr.write(f"homeward router: policy file {given.folder / 'policy.toml'}: it is wrong\n")
+        sys.exit(2)
     stop = threading.Event()
 
     def on_sigterm(number: int, frame: Any) -> None:

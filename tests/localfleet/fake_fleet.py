@@ -29,7 +29,7 @@ class FakePrograms:
         self._moods = moods or {}
         self._folder = Path()
 
-    def router(self, region: RegionPlan, redis_url: str, folder: Path) -> list[str]:
+    def router(self, region: RegionPlan, folder: Path) -> list[str]:
         self._folder = folder
         return self._command("router", region.router, folder, region.name)
 

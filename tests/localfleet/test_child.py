@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from localfleet.child import LINE_BYTES_MAX, Child, ChildDied, ChildLog
+from localfleet.child import LINE_BYTES_MAX, TROUBLE_LINES_MAX, Child, ChildDied, ChildLog
 
 from .fake_fleet import is_alive, wait_until
 
@@ -25,6 +25,20 @@ def test_a_log_is_bounded(tmp_path: Path) -> None:
     assert len(sizes) == 2
     assert max(sizes) <= 1010
     assert log.last_line == "line 499"
+
+
+def test_trouble_tells_more_than_the_routine_after_it(tmp_path: Path) -> None:
+    log = ChildLog(tmp_path / "child.log")
+    said = [b"10:00:00 WARNING old", b"10:00:01 ERROR worker=a the slot is gone", b"10:00:02 INFO worker=a ended", b"Killed"]
+    for line in said[:3]:
+        log.write(line)
+    assert log.last_words == "10:00:01 ERROR worker=a the slot is gone"
+    log.write(said[3])
+    assert log.last_words == "Killed"
+    for _ in range(TROUBLE_LINES_MAX):
+        log.write(said[2])
+    assert log.last_words == log.last_line == "10:00:02 INFO worker=a ended"
+    log.close()
 
 
 async def test_the_ready_line_is_found_among_others(tmp_path: Path) -> None:

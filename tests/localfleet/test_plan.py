@@ -2,6 +2,7 @@
 
 import os
 import socket
+import stat
 import tomllib
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from localfleet.plan import FleetPlan, HomewardPrograms, router_environment, worker_environment
 from localfleet.ports import PortTaken, check_free, free_ports
 from localfleet.state import FleetFile, FleetRunning, FleetState, RegionState, WorkerState, read_fleet, state_folder
-from localfleet.stores import database_url
+from localfleet.stores import database_url, mask_password
 from localfleet.topology import TopologyError, plan_topology
 
 
@@ -55,19 +56,39 @@ def test_command_lines_and_environments(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("no_proxy", "intranet")
     region = FleetPlan.make(port_base=None).regions[1]
     (tmp_path / "policy.toml").touch()
-    router = HomewardPrograms().router(region, "redis://127.0.0.1:1/0", tmp_path)
+    monkeypatch.setenv("REDIS_URL", "redis://:of-the-user@127.0.0.1:1/0")
+    router = HomewardPrograms().router(region, tmp_path)
     worker = HomewardPrograms().worker(region, "eu-west-gpu-1")
     assert router[1:6] == ["-P", "-m", "router", "--region", "eu-west"]
     assert router[router.index("--policy") + 1] == str(tmp_path / "policy.toml")
     assert worker[worker.index("--router") + 1] == region.router
-    assert len(router_environment(region)["HOMEWARD_REGION_SECRET"]) == 64
+    assert not any("redis" in word for word in router), "a command line is for everybody to read"
+    environment = router_environment(region, "redis://:secret@127.0.0.1:2/0")
+    assert environment["REDIS_URL"] == "redis://:secret@127.0.0.1:2/0"
+    assert len(environment["HOMEWARD_REGION_SECRET"]) == 64
+    assert "REDIS_URL" not in worker_environment()
     assert region.secret not in repr(region)
     assert "HOMEWARD_REGION_SECRET" not in worker_environment()
     assert worker_environment()["OMP_NUM_THREADS"] == "1"
     assert worker_environment()["no_proxy"] == "intranet,127.0.0.1,localhost"
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://:secret@127.0.0.1:1/0", "redis://:***@127.0.0.1:1/0"),
+        ("rediss://me:se:c@re/t@[::1]:1/0", "rediss://me:***@[::1]:1/0"),
+        ("unix://:secret@/run/valkey.sock", "unix://:***@/run/valkey.sock"),
+        ("redis://127.0.0.1:1/0", "redis://127.0.0.1:1/0"),
+        ("redis://me@host/0", "redis://me@host/0"),
+    ],
+)
+def test_a_password_is_never_shown(url: str, shown: str) -> None:
+    assert mask_password(url) == shown
+
+
 def test_database_url() -> None:
+    assert database_url("unix:///run/valkey.sock") == "unix:///run/valkey.sock"
     assert database_url("redis://127.0.0.1:1") == "redis://127.0.0.1:1/0"
     assert database_url("redis://127.0.0.1:1/") == "redis://127.0.0.1:1/0"
     assert database_url("redis://127.0.0.1:1/3") == "redis://127.0.0.1:1/3"
@@ -84,6 +105,7 @@ def test_the_state_file_counts_only_while_its_fleet_lives(tmp_path: Path) -> Non
     assert read_fleet(tmp_path) is None, "starting, not up"
     file.write(a_state())
     assert read_fleet(tmp_path) == a_state()
+    assert stat.S_IMODE((tmp_path / "fleet.json").stat().st_mode) == 0o600
     with pytest.raises(FleetRunning):
         FleetFile(tmp_path)
     file.close()

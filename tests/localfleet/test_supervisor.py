@@ -16,7 +16,7 @@ import pytest
 from localfleet import supervisor
 from localfleet.plan import FleetPlan
 from localfleet.state import FleetState, read_fleet
-from localfleet.supervisor import Fleet, FleetFailed
+from localfleet.supervisor import Fleet, FleetFailed, FleetMisconfigured
 
 from . import fake_fleet
 from .fake_fleet import PATIENCE_S, FakePrograms, FakeStore, is_alive, wait_until
@@ -108,6 +108,25 @@ async def test_a_dead_worker_is_reported_and_the_rest_goes_on() -> None:
     assert fleet.folder.exists(), "its log may still be wanted"
 
 
+async def test_a_password_goes_to_the_router_and_nowhere_else() -> None:
+    class LockedStore(FakeStore):
+        @property
+        def url(self) -> str:
+            return super().url.replace("//", "//:secret@")
+
+    fleet = Fleet(a_plan(1, 1), LockedStore, pytest.fail, FakePrograms())
+    async with running(fleet) as state:
+        assert state.regions[0].redis_url.startswith("redis://:***@127.0.0.1:")
+        check_secrets(Path("/proc") / str(state.regions[0].router_pid))
+
+
+def check_secrets(process: Path) -> None:
+    """Where there is /proc: its environment has the password, its command line has not."""
+    if (process / "environ").exists():
+        assert b"REDIS_URL=redis://:secret@127.0.0.1:" in (process / "environ").read_bytes()
+        assert b"secret@" not in (process / "cmdline").read_bytes()
+
+
 async def test_the_fleet_ends_when_its_last_router_dies() -> None:
     said: list[str] = []
     fleet = Fleet(a_plan(workers=1), FakeStore, said.append, FakePrograms())
@@ -153,6 +172,17 @@ async def test_a_policy_and_a_topology_are_handed_to_the_routers() -> None:
     async with running(fleet):
         assert (fleet.folder / "policy.toml").read_text() == "attempts_max = 2\n"
         assert "emulate_rtt = true" in (fleet.folder / "topology.toml").read_text()
+
+
+async def test_a_policy_that_the_first_router_refuses_starts_nothing_else() -> None:
+    plan = FleetPlan.make(port_base=None, policy_toml="attempts_mx = 2\n")
+    fleet = Fleet(plan, FakeStore, pytest.fail, FakePrograms({plan.regions[0].name: "refuses"}))
+    with pytest.raises(FleetMisconfigured) as caught:
+        async with running(fleet):
+            pass
+    assert str(caught.value) == f"policy file {fleet.policy_path}: it is wrong"
+    assert len(fleet._children()) == 1
+    assert not fleet.folder.exists()
 
 
 def start_supervisor(folder: Path) -> tuple[subprocess.Popen[bytes], FleetState]:

@@ -238,8 +238,12 @@ class RunningFleet:
 
     def start_router(self, plan: RegionPlan) -> "subprocess.Popen[bytes]":
         """Start the region's router again."""
-        command = HomewardPrograms().router(plan, f"redis://127.0.0.1:{self.valkey_port(plan.name)}/0", self.folder)
-        return self.start_again(f"router-{plan.name}", command, router_environment(plan))
+        command = HomewardPrograms().router(plan, self.folder)
+        return self.start_again(f"router-{plan.name}", command, self.router_environment(plan))
+
+    def router_environment(self, plan: RegionPlan) -> dict[str, str]:
+        """Return the environment of a router of the region."""
+        return router_environment(plan, f"redis://127.0.0.1:{self.valkey_port(plan.name)}/0")
 
     def start_worker(self, region: str, name: str) -> "subprocess.Popen[bytes]":
         """Start a worker; whoever had the name before is still there or not."""
@@ -250,8 +254,8 @@ class RunningFleet:
         """Start one more router of a region, with a policy of its own. Returns its process and address."""
         router_port, metrics_port = free_ports(2)
         plan = replace(self.plans[region], router_port=router_port, metrics_port=metrics_port)
-        command = HomewardPrograms().router(plan, f"redis://127.0.0.1:{self.valkey_port(region)}/0", self.folder)
-        process = self.start_again(f"second-router-{region}", [*command, "--policy", str(policy)], router_environment(plan))
+        command = [*HomewardPrograms().router(plan, self.folder), "--policy", str(policy)]
+        process = self.start_again(f"second-router-{region}", command, self.router_environment(plan))
         read_ready(process)
         return process, plan.router
 

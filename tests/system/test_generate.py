@@ -98,7 +98,7 @@ def test_ctrl_c_frees_the_slot(homeward: CommandLine, fleet: RunningFleet, tmp_p
     process.send_signal(signal.SIGINT)
     answer, rest = process.communicate(timeout=20)
     assert (process.returncode, answer) == (1, "")
-    assert rest.splitlines()[-1] == "homeward: cancelled: the job was stopped and its slot is free"
+    assert rest.splitlines()[-1] == "homeward: cancelled: the job was stopped and its slot is free (request ctrl-c-frees-it)"
     until(fleet.all_free, "the slot is free", FREE_S_MAX)
     assert fleet.fate_of("ctrl-c-frees-it") == ["started", "stopped"]
     assert [entry.name for entry in tmp_path.iterdir()] == ["photo.jpg"]
