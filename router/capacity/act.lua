@@ -9,7 +9,7 @@
 -- end, and the workers register again with what they run.
 -- Memory. A store without an epoch has lost everything (or is new). A store whose epoch or fence is below what a router has seen
 -- has lost writes (a failover). Both begin a new epoch and grant nothing for rebuild_us, while the workers register.
--- The epoch of an empty store is its TIME in seconds, and the fence starts at its TIME in microseconds, so that both grow
+-- The epoch of an empty store is its TIME in milliseconds, and the fence starts at its TIME in microseconds, so that both grow
 -- across wipes that nobody remembers.
 -- Full.   A server over `maxmemory` refuses a script's write that may need memory, until the script has made a write that may
 -- not. Acts that must work then call begin(true), which deletes a key that never exists.
@@ -29,7 +29,7 @@ local function digits(number) return string.format('%.0f', number + 0) end -- + 
 
 local function new_memory(raw)
   now = raw
-  epoch = math.max(math.floor(raw / 1000000), EPOCH_SEEN + 1)
+  epoch = math.max(math.floor(raw / 1000), EPOCH_SEEN + 1)
   fence = math.max(raw, FENCE_SEEN)
   held_until, rebuilt = now + REBUILD_US, epoch
   redis.call('HSET', META, 'epoch', digits(epoch), 'fence', digits(fence), 'seen_us', digits(now), 'behind_us', '0',

@@ -4,7 +4,7 @@
 -- Reply  {epoch, fence, known}, the last 0 or 1
 --
 -- Rules
--- * Gone: worker, slots and reservations go at once.
+-- * Gone, and nothing is reserved on it: the worker goes at once. A goodbye from one that may still run a job is none.
 -- * Else its slots leave its group, and it goes when its lease ends, unless it registers again before.
 
 begin(true)
@@ -12,7 +12,7 @@ expire_due(LOOK_MAX)
 
 local worker = arg(1)
 if not alive(worker, arg(2)) then return {epoch, fence, 0} end
-if arg(3) == '1' then
+if arg(3) == '1' and redis.call('HLEN', HELD .. worker) == 0 then
   drop_worker(worker)
   return {epoch, fence, 1}
 end

@@ -214,7 +214,8 @@ class SlotLedger(Protocol):
         ...
 
     async def detach(self, worker: str, incarnation: str, gone: bool) -> bool:
-        """The worker's stream ended. `gone`: it said goodbye, remove it at once; else no new job until it registers again."""
+        """The worker's stream ended. `gone`: it said goodbye; unless something is still reserved on it, it is removed at
+        once. Else it gets no new job until it registers again."""
         ...
 
     async def reserve(self, request: ReservationRequest) -> Reserved | Refused:

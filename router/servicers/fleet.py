@@ -224,22 +224,23 @@ class FleetServicer(fleet_pb2_grpc.FleetServicer):
             kind = message.WhichOneof("message")
             try:
                 if kind == "heartbeat":
-                    running = set(message.heartbeat.running_reservations)
-                    # What the ledger could not be told before, so that the answer's promise to the worker holds.
-                    await self._settle_debts(owed)
-                    await self._heartbeat(registration, message.heartbeat, context, draining=draining)
+                    running = set(check_running(message.heartbeat.running_reservations, registration.slots))
                 elif kind == "finished":
                     owed.append(checked_reservation(message.finished.reservation_id))
                     running.discard(message.finished.reservation_id)
-                    await self._settle_debts(owed)
                 elif kind == "draining":
                     draining = True
                 elif kind is not None:
                     raise invalid("message", "register comes once, then heartbeat, finished or draining")
+                # Also what the ledger could not be told before; and before a heartbeat is answered, for the answer says that
+                # everything said so far has arrived.
+                await self._settle_debts(owed)
                 if draining and not drained:
                     await self._guard.act("drain", lambda ledger: ledger.drain(registration.worker, registration.incarnation))
                     drained = True
                     await context.write(fleet_pb2.AttachResponse(drain_ack=fleet_pb2.DrainAck()))
+                if kind == "heartbeat":
+                    await self._heartbeat(registration, message.heartbeat, context, draining=draining)
             except LedgerUnavailable:
                 # The worker cannot help it. Its jobs go on, and it hears that this router is alive; the lease is taken up again
                 # when the ledger is back.

@@ -101,7 +101,7 @@ class PlainLedger(SlotLedger):
         raw = self.clock_us()
         if self.empty:
             self.empty = False
-            self.epoch = max(raw // 1_000_000, self.epoch + 1)
+            self.epoch = max(raw // 1_000, self.epoch + 1)
             self.fence = max(raw, self.fence)
             self.held_until_us = raw + self.timings.rebuild_us
         elif raw + self.behind_us < self.seen_us:
@@ -226,7 +226,7 @@ class PlainLedger(SlotLedger):
         if found is None:
             return False
         found.state = "detached"
-        if gone:
+        if gone and not found.held:
             self._retire_ended(worker)
         return True
 

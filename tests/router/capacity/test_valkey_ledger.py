@@ -118,6 +118,7 @@ async def test_many_deaths_at_once_are_cleared_in_bounded_steps(url: str, region
     granted = await ledger.reserve(request("r"))
     assert isinstance(granted, Reserved)
     assert granted.worker == "alive"
+    await ledger.release("mine")
     await ledger.detach("dead-299", "2", gone=True)
     assert [(pool.slots, pool.busy, pool.workers) for pool in await ledger.pools()] == [(1, 1, 1)]
     await ledger.close()
