@@ -247,14 +247,14 @@ def _say_demo(rows: list[demo_load.DemoRow], explanation: Explanation | None, pa
         measured: tuple[str, ...] = ("",) * 5
         if done is not None:
             times = (done.wait_ms, done.start_delay_ms, done.run_ms)
-            measured = (done.served_region, str(done.attempts), *(f"{time_ms} ms" for time_ms in times))
-        cells.append((row.request.name, row.request.home, *measured, row.outcome))
+            measured = (done.served_region, str(done.attempts), *map(say_milliseconds, times))
+        # Its words, so that it can fold: with that the whole table fits a terminal of 80 columns.
+        cells.append((row.request.name.replace("-", " "), row.request.home, *measured, row.outcome))
     say_table(
         columns,
         cells,
-        names=frozenset({"request", "home", "served", "outcome"}),
+        names=frozenset({"home", "served", "outcome"}),
         numbers=frozenset({"attempts", "wait", "start delay", "run time"}),
-        leave_out=("attempts", "run time", "start delay", "wait"),
     )
     say("")
     for line in demo_load.summarise(rows):

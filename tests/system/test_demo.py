@@ -67,7 +67,7 @@ def test_the_demo_shows_everything_and_leaves_nothing_running(
     assert [word for word in header if word in ("request", "home", "served", "attempts", "wait", "outcome")] == [
         "request", "home", "served", "attempts", "wait", "outcome",
     ]  # fmt: skip
-    rows = [line for line in lines if line.startswith(("calm-", "burst-"))]
+    rows = [line for line in lines if line.startswith(("calm ", "burst "))]
     assert len(rows) == sum(row.rstrip().endswith(" OK") for row in rows) == 15, table
     assert "Calm: 3 of 3 requests were served in their home region." in table
     spilled = re.search(r"Burst: 12 requests at us-east at once; \d+ ran there, (\d+) spilled", table)
